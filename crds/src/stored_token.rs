@@ -1,0 +1,289 @@
+//! StoredToken: a token of one user for one provider, and where its values come from.
+#![expect(
+    unreachable_pub,
+    reason = "KubeSchema copies each struct with its visibility into a function"
+)]
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::conditions::{self, Condition};
+use crate::syntax::{
+    DNS_SUBDOMAIN, MAX_NAME, MAX_PREFIX, MAX_PROVIDER, MAX_PURPOSE, MAX_REASON, MAX_UID, PREFIX,
+    PURPOSE, SECRET_KEY,
+};
+
+/// A token of one user for one provider. The object's name is what callers ask for.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[kube(
+    group = "bursar.dev",
+    version = "v1alpha1",
+    kind = "StoredToken",
+    namespaced,
+    status = "StoredTokenStatus",
+    derive = "PartialEq",
+    doc = "StoredToken is a token of one user for one provider, and where its values come from. \
+           Its name is what callers ask for.",
+    shortname = "stok",
+    category = "bursar",
+    selectable = ".spec.userRef.name",
+    selectable = ".spec.provider",
+    validation = Rule::new(
+        "self.metadata.name != 'accesses' && self.metadata.name.size() <= 63 \
+         && !self.metadata.name.contains('.')"
+    )
+    .message(
+        "A StoredToken's name is what callers ask for: give it at most 63 characters, no dots, \
+         and not the name accesses, which is part of the API's paths."
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+    ),
+    printcolumn(
+        name = "Usable",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Usable")].status"#
+    ),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason"),
+    printcolumn(name = "User", type_ = "string", json_path = ".spec.userRef.name"),
+    printcolumn(name = "Provider", type_ = "string", json_path = ".spec.provider"),
+    printcolumn(name = "Version", type_ = "integer", json_path = ".status.version"),
+    // A string: a column of type date prints a time in the future as <invalid>.
+    printcolumn(name = "Expires", type_ = "string", json_path = ".spec.expirationTime"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[x_kube(
+    // On the spec, because a rule on a field is not run when the field is removed.
+    validation = Rule::new(
+        "!has(oldSelf.revocation) || (has(self.revocation) \
+         && self.revocation.throughVersion >= oldSelf.revocation.throughVersion)"
+    )
+    .message(
+        "revocation.throughVersion may only rise: a revoked version stays dead, so keep the old \
+         number or give a higher one."
+    )
+    .field_path(".revocation")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct StoredTokenSpec {
+    /// Whose token this is.
+    #[x_kube(validation = Rule::new("self == oldSelf")
+        .message(
+            "userRef cannot be changed: a token belongs to one user, so make a new StoredToken \
+             for the other one."
+        ))]
+    pub user_ref: UserRef,
+
+    /// The service the token is for, in lower case: github, slack, gitlab.example.com.
+    #[schemars(length(max = MAX_PROVIDER), regex(pattern = DNS_SUBDOMAIN))]
+    #[x_kube(validation = Rule::new("self == oldSelf")
+        .message(
+            "provider cannot be changed: a token is for one service, so make a new StoredToken \
+             for the other one."
+        ))]
+    pub provider: String,
+
+    /// Where the values come from; exactly one of the fields. Which one it is stays as it is.
+    #[x_kube(validation = Rule::new("has(self.secretKeyRef) != has(self.generate)")
+        .message(
+            "source must have exactly one of secretKeyRef (the value is in a Secret) and generate \
+             (the vault makes one)."
+        ))]
+    #[x_kube(validation = Rule::new("has(self.generate) == has(oldSelf.generate)")
+        .message(
+            "source cannot change between secretKeyRef and generate: make a new StoredToken with \
+             the other source."
+        ))]
+    pub source: Source,
+
+    /// When the token stops being served, whatever its source says (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expiration_time: Option<Time>,
+
+    /// Narrows who may read the token, among the user's workloads; all of them if left out. A
+    /// change asks the writer for the verb grant-access on this object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    #[x_kube(
+        merge_strategy = ListMerge::Map(vec!["serviceAccountName".into()]),
+        validation = Rule::new("self.size() > 0")
+            .message(
+                "consumers must list at least one service account: leave the field out to let all \
+                 of the user's workloads read the token."
+            )
+    )]
+    pub consumers: Option<Vec<Consumer>>,
+
+    /// Versions that are taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocation: Option<Revocation>,
+
+    /// What becomes of the versions when this object is deleted.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+}
+
+/// The TokenUser that a token belongs to.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UserRef {
+    /// Name of a TokenUser in this namespace.
+    #[schemars(length(max = MAX_NAME), regex(pattern = DNS_SUBDOMAIN))]
+    pub name: String,
+}
+
+/// Where values come from. The API server admits objects with exactly one of the fields only.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Source {
+    /// The value is a key of a Secret; each change of it is stored as a new version. The writer
+    /// needs the right to get that Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_key_ref: Option<SecretKeyRef>,
+
+    /// The vault makes a random value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self == oldSelf")
+        .message(
+            "generate cannot be changed, because the value already made would not match: make a \
+             new StoredToken."
+        ))]
+    pub generate: Option<Generate>,
+}
+
+/// A key of a Secret in the same namespace.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyRef {
+    /// Name of a Secret with the label `bursar.dev/source: "true"`, of type Opaque or
+    /// kubernetes.io/basic-auth.
+    #[schemars(length(max = MAX_NAME), regex(pattern = DNS_SUBDOMAIN))]
+    pub name: String,
+
+    /// Key in the Secret's data. Its value is 1 to 32,768 bytes of UTF-8 and used as it is: a
+    /// trailing newline is part of it.
+    #[schemars(length(max = MAX_NAME), regex(pattern = SECRET_KEY))]
+    pub key: String,
+}
+
+/// How the vault makes a random value.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+// A Base62 character carries 5.95 bits and a Hex character 4.
+#[x_kube(validation = Rule::new("self.length >= (self.format == 'Hex' ? 32 : 22)")
+    .message(
+        "generate must give at least 128 bits: set length to 22 or more for Base62, to 32 or more \
+         for Hex (the prefix does not count)."
+    )
+    .field_path(".length"))]
+pub struct Generate {
+    /// The characters to choose from.
+    #[serde(default)]
+    pub format: GenerateFormat,
+
+    /// Number of random characters, without the prefix.
+    #[serde(default = "Generate::default_length")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub length: i64,
+
+    /// Stands in front of the random characters, so that people and scanners know what they see.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MAX_PREFIX), regex(pattern = PREFIX))]
+    pub prefix: Option<String>,
+}
+
+impl Generate {
+    /// At least 128 bits in either format.
+    fn default_length() -> i64 {
+        32
+    }
+}
+
+/// The characters of a generated value.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum GenerateFormat {
+    /// 0-9, A-Z and a-z.
+    #[default]
+    Base62,
+    /// 0-9 and a-f.
+    Hex,
+}
+
+/// A service account that may read the token, and what for.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Consumer {
+    /// Name of a ServiceAccount among the user's workloads.
+    #[schemars(length(max = MAX_NAME), regex(pattern = DNS_SUBDOMAIN))]
+    pub service_account_name: String,
+
+    /// The purposes it may give when it reads the token; any if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), inner(length(max = MAX_PURPOSE), regex(pattern = PURPOSE)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("self.size() > 0")
+            .message("purposes must list at least one purpose: leave the field out to allow any.")
+    )]
+    pub purposes: Option<Vec<String>>,
+}
+
+/// Versions that are taken back.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Revocation {
+    /// Every version up to this one is dead. It may only rise. The next value becomes version
+    /// max(newest, throughVersion) + 1, also after this object was deleted and made anew.
+    // Bounded so that a slip of the hand cannot leave a token without numbers.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub through_version: i64,
+}
+
+/// What becomes of a token's versions when its object is deleted.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum DeletionPolicy {
+    /// They are dead at once, and their ciphertext is kept for 7 days.
+    #[default]
+    Retain,
+    /// Their keys are destroyed at once; nothing brings them back.
+    Shred,
+}
+
+/// What became of the spec. Written by the operator only; never a value or anything made from one.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("default" = conditions::pending_status()))]
+pub struct StoredTokenStatus {
+    /// The metadata.generation this status was written for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// The most telling reason among the conditions, for the REASON column. Programs read the
+    /// conditions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MAX_REASON))]
+    pub reason: Option<String>,
+
+    /// The newest version stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<i64>,
+
+    /// When the newest version was stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_time: Option<Time>,
+
+    /// UID of the TokenUser the newest version belongs to. Another user of the same name is served
+    /// nothing of it.
+    #[serde(default, rename = "userUID", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MAX_UID))]
+    pub user_uid: Option<String>,
+
+    /// Ready: the spec is realised. Usable: a read would succeed now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "conditions::schema")]
+    pub conditions: Vec<Condition>,
+}

@@ -1,0 +1,132 @@
+//! TokenUser: a person or team that tokens belong to.
+#![expect(
+    unreachable_pub,
+    reason = "KubeSchema copies each struct with its visibility into a function"
+)]
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::conditions::{self, Condition};
+use crate::syntax::{DNS_SUBDOMAIN, EMAIL, MAX_DISPLAY_NAME, MAX_EMAIL, MAX_NAME, MAX_REASON};
+
+/// A person or team that tokens belong to. The object's name is the `user_id` of the API.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[kube(
+    group = "bursar.dev",
+    version = "v1alpha1",
+    kind = "TokenUser",
+    namespaced,
+    status = "TokenUserStatus",
+    derive = "PartialEq",
+    doc = "TokenUser is a person or team that tokens belong to. \
+           Its name is the user_id of the API.",
+    shortname = "tuser",
+    category = "bursar",
+    selectable = ".spec.email",
+    selectable = ".spec.role",
+    validation = Rule::new("!(self.metadata.name in ['access', 'status'])")
+        .message(
+            "A TokenUser cannot be named access or status: these words are part of the API's \
+             paths, so choose another name."
+        ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+    ),
+    printcolumn(
+        name = "Usable",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Usable")].status"#
+    ),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason"),
+    printcolumn(name = "Email", type_ = "string", json_path = ".spec.email"),
+    printcolumn(name = "Role", type_ = "string", json_path = ".spec.role"),
+    printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspended"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenUserSpec {
+    /// Address of the user, unique in the namespace regardless of case. When two objects have the
+    /// same one, the older keeps it and the newer gets the reason EmailTaken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MAX_EMAIL), regex(pattern = EMAIL))]
+    pub email: Option<String>,
+
+    /// Name for people to read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = MAX_DISPLAY_NAME))]
+    pub display_name: Option<String>,
+
+    /// What the user may do for others. Any role but Member asks the writer for the verb
+    /// grant-role on this object.
+    #[serde(default)]
+    pub role: Role,
+
+    /// Who may act as this user: nobody unless listed. A change asks the writer for the verb
+    /// grant-access on this object.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["serviceAccountName".into()]))]
+    pub workloads: Vec<Workload>,
+
+    /// While true, no token of this user can be read and nothing else is changed.
+    #[serde(default)]
+    pub suspended: bool,
+}
+
+/// What a user may do for others.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum Role {
+    /// Own things only.
+    #[default]
+    Member,
+    /// Also metadata and revocation for Members.
+    Chief,
+    /// Also sign-up and suspension.
+    Admin,
+}
+
+/// A service account that may act as the user.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Workload {
+    /// Name of a ServiceAccount in this namespace. Every container of its pods counts.
+    #[schemars(length(max = MAX_NAME), regex(pattern = DNS_SUBDOMAIN))]
+    pub service_account_name: String,
+
+    /// When the workload may act as the user.
+    #[serde(default)]
+    pub access: Access,
+}
+
+/// When a workload may act as a user.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum Access {
+    /// At any time, on its own.
+    #[default]
+    Always,
+}
+
+/// What became of the spec. Written by the operator only.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("default" = conditions::pending_status()))]
+pub struct TokenUserStatus {
+    /// The metadata.generation this status was written for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// The most telling reason among the conditions, for the REASON column. Programs read the
+    /// conditions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MAX_REASON))]
+    pub reason: Option<String>,
+
+    /// Ready: the spec is realised. Usable: a read would succeed now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "conditions::schema")]
+    pub conditions: Vec<Condition>,
+}
