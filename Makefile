@@ -1,0 +1,76 @@
+# What people run. `make` alone tells what there is.
+
+SHELL := bash
+cache := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/bursar
+deny := $(cache)/tools/bin/cargo-deny
+deny_version := 0.20.2
+
+# CI starts from a fresh clone each time; with its target folder in the cache it still does
+# not compile every dependency anew.
+ifeq ($(CI),true)
+export CARGO_TARGET_DIR ?= $(cache)/target
+endif
+target := $(or $(CARGO_TARGET_DIR),target)
+testbed := $(target)/debug/testbed
+
+# SQL is checked against the committed answers of the server, even where DATABASE_URL is set.
+export SQLX_OFFLINE := true
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test up down bench lint fmt clippy deny drift generate build packages
+
+help: ## List these commands
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: build ## A tour from kubectl apply to a revoked token; leaves nothing behind
+	@$(testbed) demo
+
+test: lint build ## Lint, then all tests on a real kube-apiserver and a real Postgres
+	@cargo test --workspace --no-run
+	@$(testbed) exec -- testbed/test.sh
+
+up: build ## Start what the demo starts and leave it running: see target/testbed/env
+	@$(testbed) up
+
+down: ## End what `make up` started
+	@if [ -x $(testbed) ]; then $(testbed) down; else echo 'testbed: not up'; fi
+
+bench: packages ## Measure the optimised build; writes target/bench/summary.json
+	@testbed/packages.sh wrk
+	cargo build --workspace --release
+	@$(target)/release/testbed exec -- $(target)/release/bursar-bench
+
+lint: fmt clippy deny drift ## Formatting, clippy, cargo deny, and whether generated files are current
+
+# Not the whole workspace: it does not compile while vault/.sqlx lacks a new query.
+generate: packages ## Write crds/manifests from the Rust types and vault/.sqlx from the SQL
+	cargo build --package bursar-crds --package bursar-testbed
+	$(target)/debug/crdgen
+	@$(testbed) exec -- testbed/sqlx-prepare.sh
+
+fmt:
+	cargo fmt --all --check
+
+clippy: packages
+	cargo clippy --workspace --all-targets -- --deny warnings
+
+deny: $(deny)
+	$(deny) check bans licenses sources
+	@if $(deny) fetch db 2>/dev/null; then \
+		$(deny) check advisories; \
+	else \
+		echo 'lint: SECURITY ADVISORIES WERE NOT CHECKED: their database cannot be reached' >&2; \
+	fi
+
+drift: build
+	$(target)/debug/crdgen --check
+	@$(testbed) exec -- testbed/sqlx-prepare.sh --check
+
+build: packages
+	cargo build --workspace
+
+packages:
+	@testbed/packages.sh
+
+$(deny): | packages
+	cargo install cargo-deny --locked --version $(deny_version) --root $(cache)/tools

@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# The tour: every line that starts with `$` is a command you could type
+# yourself in `make up`. Run by `make demo`, which starts what it needs first
+# and takes everything away afterwards.
+set -euo pipefail
+
+: "${KUBECONFIG:?run this with make demo}" "${BURSAR_URL:?}" "${BURSAR_TOKEN_FILE:?}" "${DATABASE_URL:?}"
+testbed=${BURSAR_TESTBED:?the testbed binary, set by make demo}
+work=$(mktemp -d)
+sidecar_pid=
+finish() {
+  [ -n "$sidecar_pid" ] && kill "$sidecar_pid" 2>/dev/null && wait "$sidecar_pid" 2>/dev/null
+  rm -rf "$work"
+}
+trap finish EXIT
+
+step() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+show() { printf '\033[36m$ %s\033[0m\n' "$*"; }
+run() { show "$*"; "$@"; }
+fail() { printf 'demo: %s\n' "$*" >&2; exit 1; }
+
+# access TOKEN-NAME [curl arguments]: one access; the body goes to $work/body,
+# the status to $status.
+access() {
+  local name=$1
+  shift
+  status=$(curl --silent --output "$work/body" --write-out '%{http_code}' \
+    --header 'Content-Type: application/json' \
+    --data '{"user_id":"ana","token":"'"$name"'","app_name":"demo","purpose":"show"}' \
+    "$@" "$url/v1/tokens/access")
+}
+expect() { # expect STATUS WHAT
+  printf '%s %s\n' "$status" "$(cat "$work/body")"
+  [ "$status" = "$1" ] || fail "$2: expected $1, got $status"
+}
+value() { sed -n 's/.*"token":"\([^"]*\)".*/\1/p' "$work/body"; }
+now_ms() { echo $(($(date +%s%N) / 1000000)); }
+bearer() { printf 'Authorization: Bearer %s' "$(cat "$1")"; }
+
+url=$BURSAR_URL
+token_of() { sed -n "s/^ *$1: *//p" "$2" | head -n 1; }
+
+step 'What was applied, and what became of it'
+run kubectl wait --namespace team-a --for=condition=Ready --timeout=60s tokenuser/ana storedtoken/github storedtoken/slack
+run kubectl get bursar --namespace team-a
+
+step "The pod's own JWT fetches the token"
+show "curl -H \"Authorization: Bearer \$(cat \$BURSAR_TOKEN_FILE)\" -H 'Content-Type: application/json' \\"
+show "  -d '{\"user_id\":\"ana\",\"token\":\"github\",\"app_name\":\"demo\",\"purpose\":\"show\"}' \$BURSAR_URL/v1/tokens/access"
+access github --header "$(bearer "$BURSAR_TOKEN_FILE")"
+expect 200 "the pod's own JWT"
+first=$(value)
+[ "$first" = "$(kubectl get secret --namespace team-a github-ana --output 'jsonpath={.data.token}' | base64 -d)" ] ||
+  fail 'what the broker served is not what the Secret holds'
+
+step 'The same call without a JWT'
+access github
+expect 401 'no JWT'
+
+step "The same call with another pod's JWT"
+run kubectl apply --filename "$(dirname "$0")/demo-pods.yaml"
+show 'kubectl create token app --audience bursar --bound-object-kind Pod --bound-object-name app-2'
+kubectl create token app --namespace team-a --audience bursar \
+  --bound-object-kind Pod --bound-object-name app-2 >"$work/other-pod.jwt"
+access github --header "$(bearer "$work/other-pod.jwt")"
+expect 401 "another pod's JWT"
+
+step 'The same call in a pod whose service account is not listed for ana'
+"$testbed" sidecar --namespace team-a --pod other --state "$work/other" >"$work/sidecar.log" 2>&1 &
+sidecar_pid=$!
+for _ in $(seq 150); do
+  [ -e "$work/other/url" ] && break
+  kill -0 "$sidecar_pid" 2>/dev/null || { cat "$work/sidecar.log"; fail 'the second sidecar ended'; }
+  sleep 0.2
+done
+[ -e "$work/other/url" ] || { cat "$work/sidecar.log"; fail 'the second sidecar was not ready in 30 s'; }
+url=$(cat "$work/other/url")
+access github --header "$(bearer "$work/other/token")"
+expect 403 'a service account that is not listed'
+url=$BURSAR_URL
+
+step 'The Secret changes; the next reads get the new value'
+started=$(now_ms)
+run kubectl patch secret github-ana --namespace team-a --type merge \
+  --patch '{"stringData":{"token":"example-value-two-not-a-real-token"}}'
+for _ in $(seq 500); do
+  access github --header "$(bearer "$BURSAR_TOKEN_FILE")"
+  [ "$(value)" = example-value-two-not-a-real-token ] && break
+  sleep 0.02
+done
+expect 200 'the new value'
+[ "$(value)" = example-value-two-not-a-real-token ] || fail 'the new value was not served in 10 s'
+echo "served $(($(now_ms) - started)) ms after the command began (kubectl itself included)"
+
+step 'Revoke every version so far; the next read is refused'
+version=$(kubectl get storedtoken github --namespace team-a --output 'jsonpath={.status.version}')
+started=$(now_ms)
+run kubectl patch storedtoken github --namespace team-a --type merge \
+  --patch '{"spec":{"revocation":{"throughVersion":'"$version"'}}}'
+for _ in $(seq 500); do
+  access github --header "$(bearer "$BURSAR_TOKEN_FILE")"
+  [ "$status" != 200 ] && break
+  sleep 0.01
+done
+expect 410 'a revoked token'
+echo "refused $(($(now_ms) - started)) ms after the command began (kubectl itself included)"
+kubectl wait --namespace team-a --for=condition=Usable=false --timeout=30s storedtoken/github >/dev/null
+run kubectl get bursar --namespace team-a
+
+step 'The database has only ciphertext'
+show 'pg_dump --data-only | grep --count example-value'
+pg_dump --data-only --dbname "$DATABASE_URL" >"$work/dump.sql"
+[ -s "$work/dump.sql" ] || fail 'the dump is empty'
+grep -q '^COPY public.token_version' "$work/dump.sql" || fail 'the dump has no token versions'
+if grep --count example-value "$work/dump.sql"; then
+  fail 'a value stands in the database in the clear'
+fi
+run psql --quiet --dbname "$DATABASE_URL" --command \
+  "select version, state, octet_length(ciphertext) as bytes, left(encode(ciphertext, 'hex'), 24) as ciphertext from token_version order by token_id, version"
+
+step 'Who read what'
+sleep 2 # a report is sent every second
+run psql --quiet --dbname "$DATABASE_URL" --command \
+  "select service_account_name, version, outcome, app_name, purpose, sum(count) as count from access_record group by 1, 2, 3, 4, 5 order by 2"
+
+printf '\nThat was the tour. make up keeps all of this running for you to try.\n'

@@ -1,0 +1,80 @@
+//! Installing Bursar in the cluster, as a person would with kubectl.
+
+use std::time::Duration;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::PostParams;
+
+use super::{BursarError, in_repository};
+use crate::handle::{Handle, HandleError};
+use crate::process::Spec;
+use crate::random;
+
+/// The operator's namespace.
+pub(super) const NAMESPACE: &str = "bursar-system";
+const KUBECTL_LIMIT: Duration = Duration::from_secs(120);
+
+/// Applies the kinds, then the namespace, rights and policies of the operator.
+pub(super) async fn apply_manifests(testbed: &Handle) -> Result<(), BursarError> {
+    apply(testbed, "crds/manifests").await?;
+    let kinds = in_repository("crds/manifests");
+    kubectl(testbed)
+        .args(["wait", "--for=condition=Established", "--timeout=60s", "-f"])
+        .arg(kinds)
+        .run(KUBECTL_LIMIT)
+        .await?;
+    apply(testbed, "operator/manifests").await
+}
+
+/// Applies a folder of the repository, in the order of its file names.
+pub(super) async fn apply(testbed: &Handle, folder: &str) -> Result<(), BursarError> {
+    let folder = in_repository(folder);
+    Ok(kubectl(testbed)
+        .args(["apply", "--server-side", "-f"])
+        .arg(folder)
+        .run(KUBECTL_LIMIT)
+        .await?)
+}
+
+/// Waits until every object of the kinds `resources` (separated by commas) is ready.
+pub(super) async fn wait_ready(
+    testbed: &Handle,
+    namespace: &str,
+    resources: &str,
+) -> Result<(), BursarError> {
+    Ok(kubectl(testbed)
+        .args(["wait", "--for=condition=Ready", "--timeout=60s", "--all"])
+        .args(["--namespace", namespace, resources])
+        .run(KUBECTL_LIMIT)
+        .await?)
+}
+
+/// Makes the root key as an installer does: 32 random bytes, version 1.
+pub(super) async fn create_root_key(testbed: &Handle) -> Result<[u8; 32], BursarError> {
+    let key = random::key()?;
+    let mut secret = Secret::default();
+    secret.metadata.name = Some("bursar-root-key".to_owned());
+    secret.data = Some([("1".to_owned(), ByteString(key.to_vec()))].into());
+    Api::<Secret>::namespaced(testbed.client().await?, NAMESPACE)
+        .create(&PostParams::default(), &secret)
+        .await
+        .map_err(|source| HandleError::Kubernetes {
+            what: format!("secret {NAMESPACE}/bursar-root-key"),
+            source: Box::new(source),
+        })?;
+    Ok(key)
+}
+
+fn kubectl(testbed: &Handle) -> Spec {
+    Spec::new(
+        "kubectl",
+        testbed.kubectl(),
+        testbed.folder().join("kubectl.log"),
+    )
+    .arg("--kubeconfig")
+    .arg(testbed.kubeconfig())
+    .arg("--cache-dir")
+    .arg(testbed.kubectl_cache())
+}

@@ -1,0 +1,113 @@
+//! Databases on the testbed's Postgres server.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use crate::random::{RandomError, password, suffix};
+
+/// Why a database could not be reached or made.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// The server did not do what it was asked.
+    #[error("database {database}: {source}")]
+    Sql {
+        /// The database.
+        database: String,
+        /// What the server or the connection said.
+        source: sqlx::Error,
+    },
+    /// There is no randomness.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+}
+
+/// Where the server is and how to be its superuser.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Server {
+    /// The TCP port on 127.0.0.1.
+    pub port: u16,
+    /// The password of the superuser `postgres`.
+    pub password: String,
+    /// The file (PEM) with the authority that signed the server's certificate.
+    pub authority: PathBuf,
+}
+
+/// A database of one's own.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// Its name, which is also the name of its owner.
+    pub name: String,
+    /// The URL for the superuser.
+    pub superuser_url: String,
+    /// The URL for the role that owns this database and may do nothing elsewhere.
+    pub owner_url: String,
+}
+
+impl Server {
+    /// The superuser's URL of the database `name`, with `sslmode=verify-full`.
+    pub fn superuser_url(&self, name: &str) -> String {
+        self.url("postgres", &self.password, name)
+    }
+
+    /// Makes an empty database and a role that owns it, both named after `hint` with a
+    /// random suffix.
+    ///
+    /// # Errors
+    /// When the server is away or refuses.
+    pub async fn create_database(&self, hint: &str) -> Result<Database, DatabaseError> {
+        let name = format!("{}_{}", identifier(hint), suffix()?);
+        let secret = password()?;
+        let mut connection = self.connect("postgres").await?;
+        for statement in [
+            format!("CREATE ROLE \"{name}\" LOGIN PASSWORD '{secret}'"),
+            format!("CREATE DATABASE \"{name}\" OWNER \"{name}\""),
+        ] {
+            // Names cannot be bound as parameters; an identifier has no quotes in it.
+            sqlx::raw_sql(AssertSqlSafe(statement))
+                .execute(&mut connection)
+                .await
+                .map_err(in_database(&name))?;
+        }
+        Ok(Database {
+            superuser_url: self.superuser_url(&name),
+            owner_url: self.url(&name, &secret, &name),
+            name,
+        })
+    }
+
+    pub(crate) async fn connect(&self, name: &str) -> Result<PgConnection, DatabaseError> {
+        PgConnection::connect(&self.superuser_url(name))
+            .await
+            .map_err(in_database(name))
+    }
+
+    fn url(&self, role: &str, password: &str, name: &str) -> String {
+        format!(
+            "postgres://{role}:{password}@127.0.0.1:{}/{name}?sslmode=verify-full&sslrootcert={}",
+            self.port,
+            self.authority.display()
+        )
+    }
+}
+
+/// Letters, digits and underscores, at most 50: Postgres cuts names after 63 bytes.
+fn identifier(hint: &str) -> String {
+    let allowed = |letter: char| letter.is_ascii_alphanumeric();
+    hint.chars()
+        .take(50)
+        .map(|letter| {
+            if allowed(letter) {
+                letter.to_ascii_lowercase()
+            } else {
+                '_'
+            }
+        })
+        .collect()
+}
+
+fn in_database(name: &str) -> impl FnOnce(sqlx::Error) -> DatabaseError {
+    let database = name.to_owned();
+    move |source| DatabaseError::Sql { database, source }
+}

@@ -1,0 +1,165 @@
+//! What the testbed's Postgres promises to the tests of other crates.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+use std::fs;
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bursar_testbed::{Folder, Postgres, Server, shared, until};
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::{Connection, PgConnection};
+
+fn options(url: &str) -> PgConnectOptions {
+    PgConnectOptions::from_str(url).unwrap()
+}
+
+async fn refusal(options: &PgConnectOptions) -> sqlx::Error {
+    PgConnection::connect_with(options).await.unwrap_err()
+}
+
+fn code(error: &sqlx::Error) -> String {
+    let error = error
+        .as_database_error()
+        .unwrap_or_else(|| panic!("not the server's: {error}"));
+    error.code().unwrap().into_owned()
+}
+
+#[tokio::test]
+async fn the_urls_we_hand_out_use_tls() {
+    let database = shared().database("tls").await.unwrap();
+    for url in [database.superuser_url, database.owner_url] {
+        let mut connection = PgConnection::connect(&url).await.unwrap();
+        let encrypted: bool =
+            sqlx::query_scalar("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+                .fetch_one(&mut connection)
+                .await
+                .unwrap();
+        assert!(encrypted);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_without_tls_is_refused() {
+    let url = shared().postgres().superuser_url("postgres");
+    let error = refusal(&options(&url).ssl_mode(PgSslMode::Disable)).await;
+    // invalid_authorization_specification: no rule lets it in.
+    assert_eq!(code(&error), "28000");
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_refused() {
+    let url = shared().postgres().superuser_url("postgres");
+    let error = refusal(&options(&url).password("wrong")).await;
+    assert_eq!(code(&error), "28P01");
+}
+
+#[tokio::test]
+async fn a_server_signed_by_another_authority_is_refused() {
+    let testbed = shared();
+    let url = testbed.postgres().superuser_url("postgres");
+    let other = testbed.folder().join("kubernetes/ca.crt");
+    let error = refusal(&options(&url).ssl_root_cert(&other)).await;
+    assert!(error.to_string().contains("UnknownIssuer"), "{error}");
+}
+
+#[tokio::test]
+async fn the_owner_of_a_database_has_no_rights_on_the_server() {
+    let testbed = shared();
+    let owned = testbed.database("owned").await.unwrap();
+    let mut connection = PgConnection::connect(&owned.owner_url).await.unwrap();
+    sqlx::query("CREATE TABLE mine (id int)")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+
+    let error = sqlx::query("CREATE ROLE another")
+        .execute(&mut connection)
+        .await
+        .unwrap_err();
+
+    // insufficient_privilege
+    assert_eq!(code(&error), "42501");
+}
+
+async fn count(server: &Server) -> i64 {
+    let mut connection = PgConnection::connect(&server.superuser_url("postgres"))
+        .await
+        .unwrap();
+    sqlx::query_scalar("SELECT count(*) FROM kept")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap()
+}
+
+async fn server_with_a_row(folder: &Path) -> Postgres {
+    let postgres = Postgres::start(folder).await.unwrap();
+    let url = postgres.server().superuser_url("postgres");
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    for statement in ["CREATE TABLE kept (id int)", "INSERT INTO kept VALUES (1)"] {
+        sqlx::query(statement)
+            .execute(&mut connection)
+            .await
+            .unwrap();
+    }
+    postgres
+}
+
+#[tokio::test]
+async fn what_was_committed_is_there_after_a_crash_and_a_restart() {
+    let folder = Folder::new().unwrap();
+    let mut postgres = server_with_a_row(folder.path()).await;
+
+    postgres.kill();
+    let url = postgres.server().superuser_url("postgres");
+    assert!(
+        PgConnection::connect(&url).await.is_err(),
+        "it still answers"
+    );
+    postgres.restart().await.unwrap();
+    assert_eq!(count(postgres.server()).await, 1);
+
+    postgres.restart().await.unwrap();
+    assert_eq!(count(postgres.server()).await, 1);
+}
+
+#[tokio::test]
+async fn a_crashed_server_leaves_no_shared_memory() {
+    let folder = Folder::new().unwrap();
+    let mut postgres = Postgres::start(folder.path()).await.unwrap();
+    let lock = fs::read_to_string(folder.path().join("postgres/data/postmaster.pid")).unwrap();
+    let segment = lock
+        .lines()
+        .nth(6)
+        .and_then(|line| line.split_whitespace().last())
+        .unwrap();
+    assert!(segments().iter().any(|known| known == segment));
+
+    postgres.kill();
+    drop(postgres);
+
+    // The server's children let go of it when they notice that it is gone.
+    let limit = Duration::from_secs(30);
+    let gone = until(limit, Duration::from_millis(10), async || {
+        segments()
+            .iter()
+            .all(|known| known != segment)
+            .then_some(())
+    });
+    assert_eq!(gone.await, Some(()));
+}
+
+/// The ids of all System V shared memory segments of this machine.
+fn segments() -> Vec<String> {
+    let table = fs::read_to_string("/proc/sysvipc/shm").unwrap();
+    let ids = table
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_whitespace().nth(1));
+    ids.map(str::to_owned).collect()
+}
