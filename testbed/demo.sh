@@ -3,6 +3,7 @@
 # yourself in `make up`. Run by `make demo`, which starts what it needs first
 # and takes everything away afterwards.
 set -euo pipefail
+cd "$(dirname "$0")"
 
 : "${KUBECONFIG:?run this with make demo}" "${BURSAR_URL:?}" "${BURSAR_TOKEN_FILE:?}" "${DATABASE_URL:?}"
 testbed=${BURSAR_TESTBED:?the testbed binary, set by make demo}
@@ -14,9 +15,23 @@ finish() {
 }
 trap finish EXIT
 
-step() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
-show() { printf '\033[36m$ %s\033[0m\n' "$*"; }
-run() { show "$*"; "$@"; }
+step() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
+# Colours only for people.
+if [ -t 1 ]; then bold=$'\033[1m' blue=$'\033[36m' plain=$'\033[0m'; else bold='' blue='' plain=''; fi
+show() { printf '%s$ %s%s\n' "$blue" "$*" "$plain"; }
+# Quoted, so that what is shown can be pasted.
+run() {
+  local word line=
+  for word in "$@"; do
+    case $word in *[\{\"\ ]*) line+=" '$word'" ;; *) line+=" $word" ;; esac
+  done
+  show "${line# }"
+  "$@"
+}
+sql() {
+  show "psql \$DATABASE_URL --command \"$1\""
+  psql --quiet --dbname "$DATABASE_URL" --command "$1"
+}
 fail() { printf 'demo: %s\n' "$*" >&2; exit 1; }
 
 # access TOKEN-NAME [curl arguments]: one access; the body goes to $work/body,
@@ -58,8 +73,8 @@ access github
 expect 401 'no JWT'
 
 step "The same call with another pod's JWT"
-run kubectl apply --filename "$(dirname "$0")/demo-pods.yaml"
-show 'kubectl create token app --audience bursar --bound-object-kind Pod --bound-object-name app-2'
+run kubectl apply --filename demo-pods.yaml
+show 'kubectl create token app -n team-a --audience bursar --bound-object-kind Pod --bound-object-name app-2'
 kubectl create token app --namespace team-a --audience bursar \
   --bound-object-kind Pod --bound-object-name app-2 >"$work/other-pod.jwt"
 access github --header "$(bearer "$work/other-pod.jwt")"
@@ -108,19 +123,20 @@ kubectl wait --namespace team-a --for=condition=Usable=false --timeout=30s store
 run kubectl get bursar --namespace team-a
 
 step 'The database has only ciphertext'
-show 'pg_dump --data-only | grep --count example-value'
+# Postgres dumps bytes as hex, so a value would show as either.
+as_hex=$(printf example-value | od -An -tx1 | tr -d ' \n')
+show "pg_dump --data-only \$DATABASE_URL | grep --count --regexp example-value --regexp $as_hex"
 pg_dump --data-only --dbname "$DATABASE_URL" >"$work/dump.sql"
-[ -s "$work/dump.sql" ] || fail 'the dump is empty'
 grep -q '^COPY public.token_version' "$work/dump.sql" || fail 'the dump has no token versions'
-if grep --count example-value "$work/dump.sql"; then
+if grep --count --regexp example-value --regexp "$as_hex" "$work/dump.sql"; then
   fail 'a value stands in the database in the clear'
 fi
-run psql --quiet --dbname "$DATABASE_URL" --command \
+sql \
   "select version, state, octet_length(ciphertext) as bytes, left(encode(ciphertext, 'hex'), 24) as ciphertext from token_version order by token_id, version"
 
 step 'Who read what'
 sleep 2 # a report is sent every second
-run psql --quiet --dbname "$DATABASE_URL" --command \
+sql \
   "select service_account_name, version, outcome, app_name, purpose, sum(count) as count from access_record group by 1, 2, 3, 4, 5 order by 2"
 
 printf '\nThat was the tour. make up keeps all of this running for you to try.\n'

@@ -43,10 +43,19 @@ mod tests {
     #[test]
     fn a_digest_binds_every_record_and_every_closed_allowance_in_order() {
         let base = report_digest(&[record(1), record(2)], &["a".into(), "b".into()]);
-        assert_eq!(base, report_digest(&[record(1), record(2)], &["a".into(), "b".into()]));
-        assert_ne!(base, report_digest(&[record(2), record(1)], &["a".into(), "b".into()]));
+        assert_eq!(
+            base,
+            report_digest(&[record(1), record(2)], &["a".into(), "b".into()])
+        );
+        assert_ne!(
+            base,
+            report_digest(&[record(2), record(1)], &["a".into(), "b".into()])
+        );
         assert_ne!(base, report_digest(&[record(1)], &["a".into(), "b".into()]));
-        assert_ne!(base, report_digest(&[record(1), record(2)], &["b".into(), "a".into()]));
+        assert_ne!(
+            base,
+            report_digest(&[record(1), record(2)], &["b".into(), "a".into()])
+        );
         assert_ne!(base, report_digest(&[record(1), record(2)], &["ab".into()]));
     }
 }

@@ -10,7 +10,10 @@ pub mod metadata;
 pub mod tls;
 
 /// The generated messages, client and server.
-#[expect(missing_docs, reason = "generated code; the proto file has the documentation")]
+#[expect(
+    missing_docs,
+    reason = "generated code; the proto file has the documentation"
+)]
 #[expect(clippy::all, reason = "generated code")]
 pub mod v1alpha1 {
     tonic::include_proto!("bursar.vault.v1alpha1");

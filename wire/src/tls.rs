@@ -190,3 +190,6 @@ impl AsyncWrite for ServerStream {
         Pin::new(&mut self.tls).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;
