@@ -5,10 +5,7 @@
 //! through rustls here.
 
 use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Uri;
@@ -17,10 +14,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ResolvesServerCert;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, server};
-use tonic::transport::server::Connected;
 use tonic::transport::{Channel, Endpoint};
 
 /// HTTP/2 over TLS (RFC 9113).
@@ -131,64 +126,18 @@ pub async fn connect(
     Ok(endpoint.connect_with_connector(service).await?)
 }
 
+/// A connection the server has accepted, after the handshake.
+pub type ServerStream = server::TlsStream<TcpStream>;
+
 /// Does the TLS handshake for a connection the server has accepted.
 ///
 /// # Errors
 /// When the client does not finish a TLS 1.3 handshake within 5 seconds.
 pub async fn accept(acceptor: &TlsAcceptor, tcp: TcpStream) -> io::Result<ServerStream> {
     tcp.set_nodelay(true)?;
-    let remote_addr = tcp.peer_addr()?;
-    let tls = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp))
+    tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp))
         .await
-        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "TLS handshake took too long"))??;
-    Ok(ServerStream { tls, remote_addr })
-}
-
-/// A server's TLS connection that tonic can serve on.
-#[derive(Debug)]
-pub struct ServerStream {
-    tls: server::TlsStream<TcpStream>,
-    remote_addr: SocketAddr,
-}
-
-/// What a request's extensions tell of its connection.
-#[derive(Clone, Copy, Debug)]
-pub struct PeerAddr(pub SocketAddr);
-
-impl Connected for ServerStream {
-    type ConnectInfo = PeerAddr;
-
-    fn connect_info(&self) -> PeerAddr {
-        PeerAddr(self.remote_addr)
-    }
-}
-
-impl AsyncRead for ServerStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tls).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for ServerStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tls).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tls).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tls).poll_shutdown(cx)
-    }
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "TLS handshake took too long"))?
 }
 
 #[cfg(test)]
