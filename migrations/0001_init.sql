@@ -1,0 +1,310 @@
+-- The vault. Every row that decides access carries a MAC (column `mac`) over
+-- its deciding columns, under a key derived from the tenant key whose version
+-- stands in `key_version`: whoever can write here can destroy, not forge.
+--
+-- Every key begins with tenant_id and no transaction spans two tenants, so
+-- that a tenant can move to a database of its own. The exceptions are
+-- leader_term, root_key, tenant and change_head/change (by shard).
+
+-- Controllers' writes carry the term they were elected in; an older one is refused.
+create table leader_term (
+    singleton boolean primary key default true check (singleton),
+    term bigint not null check (term >= 0)
+);
+insert into leader_term (term) values (0);
+
+-- A root key is never here: only a constant sealed under it, by which the
+-- vault notices at start that it was given another key of the same number.
+create table root_key (
+    root_version integer primary key check (root_version >= 1),
+    check_value bytea not null,
+    created_time timestamptz not null default now()
+);
+
+-- A namespace of a cluster, by UID: a recreated namespace is a new tenant.
+create table tenant (
+    tenant_id uuid primary key,
+    shard smallint not null check (shard between 0 and 15),
+    cluster_id text not null,
+    namespace text not null,
+    namespace_uid text not null,
+    -- The tenant key in use for new rows.
+    key_version integer not null check (key_version >= 1),
+    created_time timestamptz not null default now(),
+    -- Set when the namespace was recreated: nothing is served from here again.
+    retired_time timestamptz,
+    mac bytea not null check (octet_length(mac) = 32),
+    unique (namespace_uid, cluster_id)
+);
+create unique index tenant_live on tenant (cluster_id, namespace) where retired_time is null;
+
+create table tenant_key (
+    tenant_id uuid not null references tenant,
+    key_version integer not null check (key_version >= 1),
+    root_version integer not null references root_key,
+    wrapped_key bytea not null,
+    primary key (tenant_id, key_version)
+);
+
+-- Random keys of a tenant (fingerprints of values, audit), wrapped by its tenant key.
+create table tenant_secret (
+    tenant_id uuid not null references tenant,
+    -- As the seal crate binds it into the wrapped key.
+    purpose text not null check (purpose in ('fingerprint', 'audit')),
+    secret_version integer not null check (secret_version >= 1),
+    key_version integer not null,
+    wrapped_key bytea not null,
+    primary key (tenant_id, purpose, secret_version),
+    foreign key (tenant_id, key_version) references tenant_key
+);
+
+create table token_user (
+    tenant_id uuid not null references tenant,
+    -- metadata.uid of the TokenUser.
+    user_uid uuid not null,
+    name text not null,
+    email text,
+    role text not null check (role in ('Member', 'Chief', 'Admin')),
+    suspended boolean not null,
+    -- Raised by every change of who may read or whether.
+    epoch bigint not null check (epoch >= 1),
+    deleted_time timestamptz,
+    key_version integer not null,
+    mac bytea not null check (octet_length(mac) = 32),
+    primary key (tenant_id, user_uid),
+    foreign key (tenant_id, key_version) references tenant_key
+);
+create unique index token_user_name on token_user (tenant_id, name) where deleted_time is null;
+create unique index token_user_email on token_user (tenant_id, email) where deleted_time is null;
+
+-- Who may act as a user. Removing a row can only deny.
+create table workload (
+    tenant_id uuid not null,
+    user_uid uuid not null,
+    service_account_name text not null,
+    access text not null check (access in ('Always')),
+    key_version integer not null,
+    mac bytea not null check (octet_length(mac) = 32),
+    primary key (tenant_id, user_uid, service_account_name),
+    foreign key (tenant_id, user_uid) references token_user,
+    foreign key (tenant_id, key_version) references tenant_key
+);
+
+create table token (
+    tenant_id uuid not null references tenant,
+    -- metadata.uid of the StoredToken.
+    token_id uuid not null,
+    name text not null,
+    -- The user this token serves; a new user of the same name has another UID.
+    user_uid uuid not null,
+    provider text not null,
+    expiration_time timestamptz,
+    -- True when only the rows in `consumer` may read. It stands here, under
+    -- this row's MAC, so that deleting those rows cannot widen access.
+    narrowed boolean not null,
+    -- Every version up to this one is dead.
+    through_version integer not null check (through_version >= 0),
+    newest_version integer not null check (newest_version >= 0),
+    deletion_policy text not null check (deletion_policy in ('Retain', 'Shred')),
+    epoch bigint not null check (epoch >= 1),
+    deleted_time timestamptz,
+    key_version integer not null,
+    mac bytea not null check (octet_length(mac) = 32),
+    primary key (tenant_id, token_id),
+    foreign key (tenant_id, user_uid) references token_user,
+    foreign key (tenant_id, key_version) references tenant_key
+);
+create unique index token_name on token (tenant_id, name) where deleted_time is null;
+create index token_by_user on token (tenant_id, user_uid) where deleted_time is null;
+
+create table consumer (
+    tenant_id uuid not null,
+    token_id uuid not null,
+    service_account_name text not null,
+    -- Null: any purpose. One list without nulls, which is all that readers decode.
+    purposes text[] check (array_ndims(purposes) = 1 and array_position(purposes, null) is null),
+    key_version integer not null,
+    mac bytea not null check (octet_length(mac) = 32),
+    primary key (tenant_id, token_id, service_account_name),
+    foreign key (tenant_id, token_id) references token,
+    foreign key (tenant_id, key_version) references tenant_key
+);
+
+create table token_version (
+    tenant_id uuid not null,
+    token_id uuid not null,
+    version integer not null check (version >= 1),
+    state text not null check (state in ('Live', 'Dead', 'Shredded')),
+    origin text not null check (origin in ('SecretKeyRef', 'Generate')),
+    -- Keyed hash of the value, by which an unchanged or revoked value is known
+    -- again, and the version of the tenant's fingerprint key it was made with.
+    secret_version integer not null,
+    fingerprint bytea not null check (octet_length(fingerprint) = 32),
+    version_time timestamptz not null,
+    -- For a deleted token that is retained: when the keys are destroyed.
+    shred_time timestamptz,
+    key_version integer not null,
+    wrapped_key bytea,
+    ciphertext bytea,
+    mac bytea not null check (octet_length(mac) = 32),
+    primary key (tenant_id, token_id, version),
+    foreign key (tenant_id, token_id) references token,
+    foreign key (tenant_id, key_version) references tenant_key,
+    check ((state = 'Shredded') = (wrapped_key is null)),
+    check ((wrapped_key is null) = (ciphertext is null))
+);
+create index token_version_shred on token_version (shred_time) where shred_time is not null;
+
+-- Values that somebody revoked on purpose: refused from whatever source they come back.
+-- Not authenticated: a row more can only refuse, a row less is a row destroyed.
+create table revoked_value (
+    tenant_id uuid not null references tenant,
+    secret_version integer not null,
+    fingerprint bytea not null check (octet_length(fingerprint) = 32),
+    token_id uuid not null,
+    version integer not null,
+    revoked_time timestamptz not null default now(),
+    primary key (tenant_id, secret_version, fingerprint)
+);
+
+-- One run of one broker process.
+create table incarnation (
+    tenant_id uuid not null references tenant,
+    incarnation_id uuid not null,
+    pod_uid text not null,
+    pod_name text not null,
+    service_account_name text not null,
+    service_account_uid text not null,
+    attached_time timestamptz not null default now(),
+    -- When the API server last vouched for the pod, and when it has to again.
+    reviewed_time timestamptz not null default now(),
+    review_due_time timestamptz not null,
+    fenced_time timestamptz,
+    last_report_seq bigint not null default 0,
+    last_report_digest bytea,
+    last_request_no bigint not null default 0,
+    -- The answer to that request: ids and numbers, never a key.
+    last_answer jsonb,
+    key_version integer not null,
+    mac bytea not null check (octet_length(mac) = 32),
+    primary key (tenant_id, incarnation_id),
+    foreign key (tenant_id, key_version) references tenant_key
+);
+-- One live incarnation per pod.
+create unique index incarnation_live on incarnation (tenant_id, pod_uid) where fenced_time is null;
+
+-- This incarnation may serve this version up to `granted` times until `expires_time`.
+create table allowance (
+    tenant_id uuid not null,
+    allowance_id uuid not null,
+    incarnation_id uuid not null,
+    -- The epochs are those of the rows on which the grant was decided.
+    user_uid uuid not null,
+    user_epoch bigint not null,
+    token_id uuid not null,
+    token_epoch bigint not null,
+    version integer not null,
+    service_account_name text not null,
+    granted integer not null check (granted >= 1),
+    used integer not null default 0 check (used >= 0),
+    returned integer not null default 0 check (returned >= 0),
+    state text not null default 'Open' check (state in ('Open', 'Closed', 'Lapsed')),
+    granted_time timestamptz not null default now(),
+    expires_time timestamptz not null,
+    primary key (tenant_id, allowance_id),
+    foreign key (tenant_id, incarnation_id) references incarnation,
+    foreign key (tenant_id, token_id, version) references token_version,
+    check (used + returned <= granted)
+);
+create index allowance_open_by_token on allowance (tenant_id, token_id) where state = 'Open';
+create index allowance_open_by_incarnation on allowance (tenant_id, incarnation_id) where state = 'Open';
+create index allowance_open_by_expiry on allowance (expires_time) where state = 'Open';
+
+-- Whether what an open allowance was granted on is still so (Good), or has
+-- changed in some way, or is gone.
+create view allowance_standing as
+select a.tenant_id, a.allowance_id, a.incarnation_id, a.token_id,
+       case
+           when n.retired_time is not null
+               or u.deleted_time is not null or u.suspended
+               or t.deleted_time is not null or t.user_uid <> a.user_uid
+               or a.version <= t.through_version or v.state <> 'Live' then 'Dead'
+           when u.epoch <> a.user_epoch or t.epoch <> a.token_epoch
+               or a.version <> t.newest_version then 'Changed'
+           else 'Good'
+       end as standing
+from allowance a
+join tenant n on n.tenant_id = a.tenant_id
+join token_user u on u.tenant_id = a.tenant_id and u.user_uid = a.user_uid
+join token t on t.tenant_id = a.tenant_id and t.token_id = a.token_id
+join token_version v
+    on v.tenant_id = a.tenant_id and v.token_id = a.token_id and v.version = a.version
+where a.state = 'Open';
+
+-- What was served (fact: who, which version, when recorded, how often; claim:
+-- app_name, purpose, the broker's times), or what a broker never accounted for;
+-- that has report_seq 0. What is told of it later adds to this, and takes from
+-- that by a record of its own (Accounted).
+create table access_record (
+    tenant_id uuid not null,
+    incarnation_id uuid not null,
+    report_seq bigint not null,
+    idx integer not null,
+    recorded_time timestamptz not null default now(),
+    allowance_id uuid not null,
+    user_uid uuid not null,
+    token_id uuid not null,
+    version integer not null,
+    service_account_name text not null,
+    outcome text not null check (outcome in ('Served', 'Unaccounted', 'Accounted')),
+    app_name text not null,
+    purpose text not null,
+    count integer not null check (count >= 1),
+    first_time timestamptz not null,
+    last_time timestamptz not null,
+    primary key (tenant_id, incarnation_id, report_seq, idx),
+    foreign key (tenant_id, allowance_id) references allowance
+);
+create index access_record_by_token on access_record (tenant_id, token_id, recorded_time);
+
+-- Denials are counted, not listed: a flood of them cannot fill the disk.
+create table denial (
+    tenant_id uuid not null references tenant,
+    service_account_name text not null,
+    reason text not null,
+    hour timestamptz not null,
+    count bigint not null check (count >= 1),
+    last_time timestamptz not null,
+    primary key (tenant_id, service_account_name, reason, hour)
+);
+
+-- A row whose MAC does not fit: one entry per row and content found.
+create table integrity_failure (
+    tenant_id uuid not null,
+    table_name text not null,
+    row_key text not null,
+    found_digest bytea not null,
+    found_time timestamptz not null default now(),
+    primary key (tenant_id, table_name, row_key, found_digest)
+);
+
+-- Changes that holders of allowances must hear of. The number comes from the
+-- locked head row in the same transaction: a sequence would commit out of order.
+create table change_head (
+    shard smallint primary key check (shard between 0 and 15),
+    seq bigint not null
+);
+insert into change_head (shard, seq) select s, 0 from generate_series(0, 15) as s;
+
+create table change (
+    shard smallint not null,
+    seq bigint not null,
+    tenant_id uuid not null,
+    -- Recall: stop at once. Supersede: a newer version exists. Widen: forget denials.
+    kind text not null check (kind in ('Recall', 'Supersede', 'Widen')),
+    -- Null with kind Widen: the whole tenant.
+    token_id uuid,
+    changed_time timestamptz not null default now(),
+    primary key (shard, seq)
+);
+create index change_by_time on change (changed_time);

@@ -1,0 +1,151 @@
+//! `incarnation`: one run of one broker process.
+//!
+//! The MAC covers who it is. What moves with every call (report and request
+//! numbers, the stored answer) and what can only deny (`fenced_time`) is not
+//! under it.
+
+use bursar_seal::RowWriter;
+use uuid::Uuid;
+
+use super::{AuthenticatedRow, authentic, authenticate};
+use crate::integrity::IntegrityFailure;
+use crate::names::ServiceAccountName;
+use crate::tenant_keys::TenantKeys;
+
+/// The authenticated columns of a row of `incarnation` as they lie in the
+/// database.
+#[derive(Clone, Debug, sqlx::FromRow)]
+#[expect(missing_docs, reason = "the columns are explained in the schema")]
+pub struct IncarnationRow {
+    pub tenant_id: Uuid,
+    pub incarnation_id: Uuid,
+    pub pod_uid: String,
+    pub pod_name: String,
+    pub service_account_name: String,
+    pub service_account_uid: String,
+    pub key_version: i32,
+    pub mac: Vec<u8>,
+}
+
+/// A verified incarnation.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Incarnation {
+    /// Issued at attach.
+    pub id: Uuid,
+    /// `metadata.uid` of its pod.
+    pub pod_uid: String,
+    /// Its pod's name.
+    pub pod_name: String,
+    /// Its pod's service account.
+    pub service_account_name: ServiceAccountName,
+    /// The UID of that service account.
+    pub service_account_uid: String,
+}
+
+impl Incarnation {
+    pub(crate) fn to_row(&self, keys: &TenantKeys) -> IncarnationRow {
+        let row = IncarnationRow {
+            tenant_id: keys.tenant().as_uuid(),
+            incarnation_id: self.id,
+            pod_uid: self.pod_uid.clone(),
+            pod_name: self.pod_name.clone(),
+            service_account_name: self.service_account_name.to_string(),
+            service_account_uid: self.service_account_uid.clone(),
+            key_version: 0,
+            mac: Vec::new(),
+        };
+        authenticate(row, keys.newest(), |row, version, mac| {
+            (row.key_version, row.mac) = (version, mac);
+        })
+    }
+}
+
+impl IncarnationRow {
+    /// The incarnation, if the row is what the vault wrote.
+    ///
+    /// # Errors
+    /// The failure to record, if not.
+    pub fn verify(self, keys: &TenantKeys) -> Result<Incarnation, IntegrityFailure> {
+        let row = authentic(self, keys)?;
+        row.parse().ok_or_else(|| IntegrityFailure::of(&row))
+    }
+
+    fn parse(&self) -> Option<Incarnation> {
+        Some(Incarnation {
+            id: self.incarnation_id,
+            pod_uid: self.pod_uid.clone(),
+            pod_name: self.pod_name.clone(),
+            service_account_name: self.service_account_name.parse().ok()?,
+            service_account_uid: self.service_account_uid.clone(),
+        })
+    }
+}
+
+impl AuthenticatedRow for IncarnationRow {
+    const TABLE: &'static str = "incarnation";
+
+    fn tenant_id(&self) -> Uuid {
+        self.tenant_id
+    }
+
+    fn row_key(&self) -> String {
+        format!("{}", self.incarnation_id)
+    }
+
+    fn key_version(&self) -> i32 {
+        self.key_version
+    }
+
+    fn mac(&self) -> &[u8] {
+        &self.mac
+    }
+
+    fn content(&self) -> RowWriter {
+        RowWriter::new(Self::TABLE)
+            .uuid(self.tenant_id)
+            .uuid(self.incarnation_id)
+            .text(&self.pod_uid)
+            .text(&self.pod_name)
+            .text(&self.service_account_name)
+            .text(&self.service_account_uid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_column_of_who_it_is_is_under_the_mac() {
+        let keys = TenantKeys::for_tests();
+        let incarnation = Incarnation {
+            id: Uuid::from_u128(1),
+            pod_uid: "pod-uid".to_owned(),
+            pod_name: "pod".to_owned(),
+            service_account_name: "app".parse().unwrap(),
+            service_account_uid: "account-uid".to_owned(),
+        };
+        let row = incarnation.to_row(&keys);
+        assert_eq!(row.clone().verify(&keys), Ok(incarnation));
+
+        let changes: [fn(&mut IncarnationRow); 8] = [
+            |row| row.tenant_id = Uuid::from_u128(2),
+            |row| row.incarnation_id = Uuid::from_u128(2),
+            |row| row.pod_uid.push('x'),
+            |row| row.pod_name.push('x'),
+            |row| row.service_account_name.push('x'),
+            |row| row.service_account_uid.push('x'),
+            |row| row.key_version += 1,
+            |row| row.mac[0] ^= 1,
+        ];
+        for (column, change) in changes.into_iter().enumerate() {
+            let mut changed = row.clone();
+            change(&mut changed);
+            assert!(changed.verify(&keys).is_err(), "column {column}");
+        }
+        assert!(
+            row.verify(&TenantKeys::for_tests()).is_err(),
+            "another tenant"
+        );
+    }
+}

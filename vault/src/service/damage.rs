@@ -1,0 +1,29 @@
+//! Rows that are not what the vault wrote: put on record, once the transaction
+//! that met them has ended.
+
+use std::slice;
+
+use super::VaultService;
+use super::error::CallError;
+use crate::integrity::IntegrityFailure;
+
+impl VaultService {
+    /// The same result; with a damaged row put on record.
+    pub(crate) async fn on_record<T>(&self, result: Result<T, CallError>) -> Result<T, CallError> {
+        if let Err(CallError::Damaged(failure)) = &result {
+            self.record_failures(slice::from_ref(failure)).await;
+        }
+        result
+    }
+
+    /// Puts rows that are not ours on record. Failing to do so is logged: the
+    /// answer does not depend on it.
+    pub(crate) async fn record_failures(&self, failures: &[IntegrityFailure]) {
+        for failure in failures {
+            self.metrics().integrity_failures.inc();
+            if let Err(error) = failure.record(self.vault().pool()).await {
+                tracing::error!(%error, %failure, "an integrity failure could not be recorded");
+            }
+        }
+    }
+}

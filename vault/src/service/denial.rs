@@ -1,0 +1,67 @@
+//! Denials: counted by the hour, so that a flood of them cannot fill the disk.
+
+use bursar_wire::v1alpha1::{Denied, denied};
+use sqlx::PgExecutor;
+
+use super::entitlement::Refusal;
+use super::metrics::Answer;
+use crate::names::ServiceAccountName;
+use crate::tenant::Tenant;
+
+impl Refusal {
+    /// As it stands in the table and in metrics.
+    pub(crate) const fn answer(&self) -> Answer {
+        match self {
+            Self::Forbidden => Answer::Forbidden,
+            Self::TokenNotFound => Answer::TokenNotFound,
+            Self::TokenAmbiguous(_) => Answer::TokenAmbiguous,
+            Self::NoVersion => Answer::NoVersion,
+            Self::Revoked => Answer::Revoked,
+            Self::Expired => Answer::Expired,
+        }
+    }
+
+    /// As brokers read it.
+    pub(crate) const fn code(&self) -> denied::Code {
+        match self {
+            Self::Forbidden => denied::Code::Forbidden,
+            Self::TokenNotFound => denied::Code::TokenNotFound,
+            Self::TokenAmbiguous(_) => denied::Code::TokenAmbiguous,
+            Self::NoVersion => denied::Code::NoVersion,
+            Self::Revoked => denied::Code::Revoked,
+            Self::Expired => denied::Code::Expired,
+        }
+    }
+}
+
+impl From<Refusal> for Denied {
+    fn from(refusal: Refusal) -> Self {
+        let code = refusal.code().into();
+        let tokens = match refusal {
+            Refusal::TokenAmbiguous(tokens) => tokens,
+            _ => Vec::new(),
+        };
+        Self { code, tokens }
+    }
+}
+
+/// Counts one more denial. Nothing of the request is stored but who made it.
+pub(crate) async fn count(
+    connection: impl PgExecutor<'_>,
+    tenant: &Tenant,
+    service_account: &ServiceAccountName,
+    refusal: &Refusal,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "insert into denial (tenant_id, service_account_name, reason, hour, count, last_time)
+         values ($1, $2, $3, date_trunc('hour', now(), 'UTC'), 1, now())
+         on conflict (tenant_id, service_account_name, reason, hour)
+         do update set count = denial.count + 1, last_time = excluded.last_time",
+        tenant.uuid(),
+        service_account.as_str(),
+        refusal.answer().as_str(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! Describe: metadata of a user's tokens, never a value.
+
+use bursar_wire::v1alpha1::describe_user_response::Answer;
+use bursar_wire::v1alpha1::{self, denied};
+
+use super::VaultService;
+use super::denial;
+use super::entitlement::{Account, Reader, Refusal, Visible};
+use super::error::CallError;
+use super::incarnation::Claimed;
+use super::unix_ms;
+use crate::db_time::DbTime;
+use crate::names::UserName;
+use crate::rows::Version;
+
+impl VaultService {
+    pub(crate) async fn describe(
+        &self,
+        claimed: Claimed,
+        request: v1alpha1::DescribeUserRequest,
+    ) -> Result<v1alpha1::DescribeUserResponse, CallError> {
+        let user = UserName::try_from(request.user_id)
+            .map_err(|_| CallError::Malformed("user_id is not the name of a TokenUser"))?;
+        let mut connection = self.vault().pool().acquire().await?;
+        let running = self.lock(&mut connection, &claimed).await?;
+        let service_account = running.incarnation.service_account_name;
+        let mut reader = Reader {
+            tenant: &claimed.tenant,
+            connection: &mut connection,
+            failures: Vec::new(),
+        };
+        let account = reader.account(&user, &service_account, None).await?;
+        let answer = match account {
+            Some(account) => Answer::User(v1alpha1::UserTokens {
+                tokens: summaries(&mut reader, account, running.now).await?,
+            }),
+            None => Answer::Denied(Refusal::Forbidden.into()),
+        };
+        let failures = reader.failures;
+        if matches!(answer, Answer::Denied(_)) {
+            let refusal = Refusal::Forbidden;
+            denial::count(
+                &mut *connection,
+                &claimed.tenant,
+                &service_account,
+                &refusal,
+            )
+            .await?;
+        }
+        drop(connection);
+        self.record_failures(&failures).await;
+        Ok(v1alpha1::DescribeUserResponse {
+            answer: Some(answer),
+        })
+    }
+}
+
+async fn summaries(
+    reader: &mut Reader<'_>,
+    account: Account,
+    now: DbTime,
+) -> Result<Vec<v1alpha1::TokenSummary>, CallError> {
+    let mut summaries = Vec::with_capacity(account.visible.len());
+    for visible in account.visible {
+        let newest = reader.newest_version(&visible.token).await?;
+        summaries.push(summary(visible, newest, now));
+    }
+    Ok(summaries)
+}
+
+fn summary(visible: Visible, newest: Option<Version>, now: DbTime) -> v1alpha1::TokenSummary {
+    let serving = visible.serving(newest.as_ref(), now);
+    let token = visible.token;
+    v1alpha1::TokenSummary {
+        token: token.name.to_string(),
+        provider: token.provider.to_string(),
+        version: token.newest_version.map_or(0, Into::into),
+        version_time_ms: newest.map(|version| unix_ms(version.version_time)),
+        expiration_time_ms: token.expiration_time.map(unix_ms),
+        usable: serving.is_ok(),
+        reason: serving
+            .err()
+            .map_or(denied::Code::Unspecified, |refusal| refusal.code())
+            .into(),
+    }
+}

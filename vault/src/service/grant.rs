@@ -1,0 +1,371 @@
+//! Grant: an allowance for one token and caller, committed before it is answered.
+//!
+//! A grant commits, then reads in a new snapshot whether what it was decided on
+//! still stands. A revocation commits, then lists holders in a new snapshot. So
+//! whichever comes first, one of the two sees the other.
+
+use bursar_seal::{Ciphertext, DataKey};
+use bursar_wire::v1alpha1::{self, grant_response::Answer};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::VaultService;
+use super::denial;
+use super::entitlement::{Reader, Refusal, Visible};
+use super::error::CallError;
+use super::incarnation::{Claimed, Running};
+use super::metrics;
+use super::stages::Stage;
+use super::unix_ms;
+use crate::db_time::DbTime;
+use crate::names::{TokenName, UserName};
+use crate::rows::{User, Version};
+
+/// The most accesses that one allowance is good for.
+const MOST_UNITS: u32 = 5_000;
+/// Decisions made for one request while the token keeps changing under it.
+const ATTEMPTS: usize = 4;
+
+/// A request whose names are names.
+struct Wish {
+    number: i64,
+    user: UserName,
+    token: Option<TokenName>,
+    units: i32,
+}
+
+/// What may be served, before it is an allowance.
+struct Entitled {
+    user: User,
+    visible: Visible,
+    version: Version,
+    key: DataKey,
+    ciphertext: Ciphertext,
+}
+
+/// A row of `allowance`, as the answer needs it.
+struct Allowance {
+    id: Uuid,
+    granted: i32,
+    expires_in_ms: i64,
+}
+
+impl VaultService {
+    pub(crate) async fn grant(
+        &self,
+        claimed: Claimed,
+        request: v1alpha1::GrantRequest,
+    ) -> Result<v1alpha1::GrantResponse, CallError> {
+        let wish = Wish::read(request)?;
+        for _ in 0..ATTEMPTS {
+            let (entitled, allowance) = match self.decide(&claimed, &wish).await? {
+                Ok(granted) => granted,
+                Err(refusal) => {
+                    self.metrics().grant(refusal.answer());
+                    return Ok(respond(Answer::Denied(refusal.into())));
+                }
+            };
+            self.reached(Stage::GrantCommitted).await;
+            if self.still_good(&claimed, allowance.id).await? {
+                self.metrics().grant(metrics::Answer::Granted);
+                return Ok(respond(Answer::Granted(granted(entitled, allowance))));
+            }
+            // Deciding again under the same number undoes what was granted.
+        }
+        self.take_back(&claimed).await?;
+        Err(CallError::Contended)
+    }
+
+    /// Decides, stores the answer, and commits both.
+    async fn decide(
+        &self,
+        claimed: &Claimed,
+        wish: &Wish,
+    ) -> Result<Result<(Entitled, Allowance), Refusal>, CallError> {
+        let mut transaction = self.vault().pool().begin().await?;
+        let running = self.lock(&mut transaction, claimed).await?;
+        wish.check_number(running.last_request_no)?;
+        let earlier = running
+            .last_allowance
+            .filter(|_| running.last_request_no == wish.number);
+
+        let mut reader = Reader {
+            tenant: &claimed.tenant,
+            connection: &mut transaction,
+            failures: Vec::new(),
+        };
+        let decision = entitled(&mut reader, &running, wish).await?;
+        let failures = reader.failures;
+
+        let decision = match decision {
+            Ok(entitled) => {
+                let kept = match earlier {
+                    Some(earlier) => again(&mut transaction, claimed, earlier, &entitled).await?,
+                    None => None,
+                };
+                let allowance = match kept {
+                    Some(allowance) => allowance,
+                    None => {
+                        close(&mut transaction, claimed, earlier).await?;
+                        self.open(&mut transaction, claimed, &running, wish, &entitled)
+                            .await?
+                    }
+                };
+                Ok((entitled, allowance))
+            }
+            Err(refusal) => {
+                close(&mut transaction, claimed, earlier).await?;
+                let service_account = &running.incarnation.service_account_name;
+                denial::count(
+                    &mut *transaction,
+                    &claimed.tenant,
+                    service_account,
+                    &refusal,
+                )
+                .await?;
+                Err(refusal)
+            }
+        };
+        let answered = decision.as_ref().ok().map(|(_, allowance)| allowance.id);
+        store_answer(&mut transaction, claimed, wish.number, answered).await?;
+        self.reached(Stage::GrantDecided).await;
+        transaction.commit().await?;
+        self.record_failures(&failures).await;
+        Ok(decision)
+    }
+
+    /// Opens a new allowance: until the lease or the token ends, by the
+    /// database's clock.
+    async fn open(
+        &self,
+        connection: &mut PgConnection,
+        claimed: &Claimed,
+        running: &Running,
+        wish: &Wish,
+        entitled: &Entitled,
+    ) -> Result<Allowance, CallError> {
+        let token = &entitled.visible.token;
+        let id = self.random_uuid()?;
+        let expires_in_ms = sqlx::query_scalar!(
+            r#"insert into allowance (tenant_id, allowance_id, incarnation_id, user_uid, user_epoch,
+                                      token_id, token_epoch, version, service_account_name,
+                                      granted, expires_time)
+               values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,
+                       least(now() + make_interval(secs => $11), $12))
+               returning floor(extract(epoch from expires_time - now()) * 1000)::bigint as "ms!""#,
+            claimed.id.tenant.as_uuid(),
+            id,
+            claimed.id.incarnation,
+            entitled.user.uid.as_uuid(),
+            entitled.user.epoch,
+            token.id.as_uuid(),
+            token.epoch,
+            i32::from(entitled.version.version),
+            running.incarnation.service_account_name.as_str(),
+            wish.units,
+            self.vault().lease().as_secs_f64(),
+            token.expiration_time as Option<DbTime>,
+        )
+        .fetch_one(connection)
+        .await?;
+        Ok(Allowance {
+            id,
+            granted: wish.units,
+            expires_in_ms,
+        })
+    }
+
+    /// Whether what the allowance was granted on is still so, in a new snapshot.
+    async fn still_good(&self, claimed: &Claimed, allowance: Uuid) -> Result<bool, CallError> {
+        let standing = sqlx::query_scalar!(
+            r#"select standing as "standing!" from allowance_standing
+               where tenant_id = $1 and allowance_id = $2"#,
+            claimed.id.tenant.as_uuid(),
+            allowance,
+        )
+        .fetch_optional(self.vault().pool())
+        .await?;
+        Ok(standing.as_deref() == Some("Good"))
+    }
+
+    /// Closes an allowance that was never answered.
+    async fn take_back(&self, claimed: &Claimed) -> Result<(), CallError> {
+        let mut transaction = self.vault().pool().begin().await?;
+        let running = self.lock(&mut transaction, claimed).await?;
+        close(&mut transaction, claimed, running.last_allowance).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+}
+
+impl Wish {
+    fn read(request: v1alpha1::GrantRequest) -> Result<Self, CallError> {
+        let number = i64::try_from(request.request_no)
+            .ok()
+            .filter(|number| *number > 0);
+        let token = request.token.map(TokenName::try_from).transpose();
+        let units = request.want.clamp(1, MOST_UNITS);
+        Ok(Self {
+            number: number.ok_or(CallError::Malformed("request_no begins at 1"))?,
+            user: UserName::try_from(request.user_id)
+                .map_err(|_| CallError::Malformed("user_id is not the name of a TokenUser"))?,
+            token: token.map_err(|_| CallError::Malformed("token is not a StoredToken's name"))?,
+            // At most 5,000.
+            units: units.cast_signed(),
+        })
+    }
+
+    /// The next number, or the last one again.
+    fn check_number(&self, last: i64) -> Result<(), CallError> {
+        if self.number == last || Some(self.number) == last.checked_add(1) {
+            return Ok(());
+        }
+        Err(CallError::OutOfOrder {
+            what: "request number",
+            given: self.number.unsigned_abs(),
+            last: last.unsigned_abs(),
+        })
+    }
+}
+
+/// What the caller may be served, from rows that are ours.
+async fn entitled(
+    reader: &mut Reader<'_>,
+    running: &Running,
+    wish: &Wish,
+) -> Result<Result<Entitled, Refusal>, CallError> {
+    let service_account = &running.incarnation.service_account_name;
+    let account = reader
+        .account(&wish.user, service_account, wish.token.as_ref())
+        .await?;
+    let Some(account) = account else {
+        return Ok(Err(Refusal::Forbidden));
+    };
+    let (user, visible) = match account.choose(wish.token.as_ref()) {
+        Ok(chosen) => chosen,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let newest = reader.newest_version(&visible.token).await?;
+    if let Err(refusal) = visible.serving(newest.as_ref(), running.now) {
+        return Ok(Err(refusal));
+    }
+    let Some(version) = newest else {
+        return Ok(Err(Refusal::Forbidden));
+    };
+    let opened = version.open_key(reader.tenant.keys());
+    Ok(match reader.noted(opened).flatten() {
+        Some((key, ciphertext)) => Ok(Entitled {
+            user,
+            visible,
+            version,
+            key,
+            ciphertext,
+        }),
+        None => Err(Refusal::Forbidden),
+    })
+}
+
+/// The allowance that this request was answered with before, if it is still
+/// just what would be granted now.
+async fn again(
+    connection: &mut PgConnection,
+    claimed: &Claimed,
+    earlier: Uuid,
+    entitled: &Entitled,
+) -> Result<Option<Allowance>, CallError> {
+    let token = &entitled.visible.token;
+    let found = sqlx::query!(
+        r#"select granted,
+                  floor(extract(epoch from expires_time - now()) * 1000)::bigint as "ms!"
+           from allowance
+           where tenant_id = $1 and allowance_id = $2 and incarnation_id = $3
+             and state = 'Open' and expires_time > now()
+             and user_uid = $4 and user_epoch = $5
+             and token_id = $6 and token_epoch = $7 and version = $8"#,
+        claimed.id.tenant.as_uuid(),
+        earlier,
+        claimed.id.incarnation,
+        entitled.user.uid.as_uuid(),
+        entitled.user.epoch,
+        token.id.as_uuid(),
+        token.epoch,
+        i32::from(entitled.version.version),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(found.map(|found| Allowance {
+        id: earlier,
+        granted: found.granted,
+        expires_in_ms: found.ms,
+    }))
+}
+
+/// Takes back what is left of an allowance whose answer did not arrive.
+async fn close(
+    connection: &mut PgConnection,
+    claimed: &Claimed,
+    allowance: Option<Uuid>,
+) -> Result<(), sqlx::Error> {
+    let Some(allowance) = allowance else {
+        return Ok(());
+    };
+    sqlx::query!(
+        "update allowance set state = 'Closed', returned = granted - used
+         where tenant_id = $1 and allowance_id = $2 and incarnation_id = $3 and state = 'Open'",
+        claimed.id.tenant.as_uuid(),
+        allowance,
+        claimed.id.incarnation,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Ids only: keys are unwrapped again for each answer.
+async fn store_answer(
+    connection: &mut PgConnection,
+    claimed: &Claimed,
+    number: i64,
+    allowance: Option<Uuid>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update incarnation
+         set last_request_no = $3, last_answer = jsonb_build_object('allowance_id', $4::uuid)
+         where tenant_id = $1 and incarnation_id = $2",
+        claimed.id.tenant.as_uuid(),
+        claimed.id.incarnation,
+        number,
+        allowance,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+fn respond(answer: Answer) -> v1alpha1::GrantResponse {
+    v1alpha1::GrantResponse {
+        answer: Some(answer),
+    }
+}
+
+fn granted(entitled: Entitled, allowance: Allowance) -> v1alpha1::Granted {
+    let Visible { token, purposes } = entitled.visible;
+    let purposes = purposes.map(|purposes| v1alpha1::Purposes {
+        purposes: purposes.iter().map(ToString::to_string).collect(),
+    });
+    v1alpha1::Granted {
+        allowance_id: allowance.id.to_string(),
+        units: allowance.granted.unsigned_abs(),
+        expires_in_ms: allowance.expires_in_ms.unsigned_abs(),
+        user_uid: entitled.user.uid.to_string(),
+        token_id: token.id.to_string(),
+        token: token.name.to_string(),
+        provider: token.provider.to_string(),
+        version: entitled.version.version.get(),
+        version_time_ms: unix_ms(entitled.version.version_time),
+        expiration_time_ms: token.expiration_time.map(unix_ms),
+        purposes,
+        data_key: entitled.key.expose().to_vec(),
+        ciphertext: entitled.ciphertext.into_bytes(),
+    }
+}

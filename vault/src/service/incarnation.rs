@@ -1,0 +1,149 @@
+//! One run of one broker process, and how a call proves that it comes from it.
+//!
+//! A broker shows its incarnation's id and proof as metadata. Nothing of it is
+//! cached: each call reads the row anyway, most of them under its lock, so that
+//! a fence set by another replica holds from its commit on.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bursar_wire::metadata::{INCARNATION_ID, INCARNATION_PROOF};
+use sqlx::PgConnection;
+use tonic::metadata::MetadataMap;
+use uuid::Uuid;
+
+use super::VaultService;
+use super::error::CallError;
+use super::watchers::WatcherId;
+use crate::db_time::DbTime;
+use crate::rows::{Incarnation, IncarnationRow};
+use crate::tenant::Tenant;
+
+/// The id of an incarnation on the wire: `TENANT.INCARNATION`.
+///
+/// The tenant comes with it because every key of the schema begins with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IncarnationId(pub(crate) WatcherId);
+
+impl fmt::Display for IncarnationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0.tenant, self.0.incarnation)
+    }
+}
+
+impl FromStr for IncarnationId {
+    type Err = CallError;
+
+    fn from_str(text: &str) -> Result<Self, CallError> {
+        let (tenant, incarnation) = text.split_once('.').ok_or(CallError::Unauthenticated)?;
+        let uuid = |text: &str| Uuid::parse_str(text).map_err(|_| CallError::Unauthenticated);
+        Ok(Self(WatcherId {
+            tenant: uuid(tenant)?.into(),
+            incarnation: uuid(incarnation)?,
+        }))
+    }
+}
+
+/// Who a call says it comes from. Nothing is proven before its row was read.
+pub(crate) struct Claimed {
+    pub(crate) id: WatcherId,
+    pub(crate) tenant: Tenant,
+    pub(crate) proof: Vec<u8>,
+}
+
+/// A proven, live incarnation. Its row is locked if it was read in a transaction.
+pub(crate) struct Running {
+    pub(crate) incarnation: Incarnation,
+    pub(crate) last_report_seq: i64,
+    pub(crate) last_report_digest: Option<Vec<u8>>,
+    pub(crate) last_request_no: i64,
+    /// The allowance that the last request was answered with, if it was granted one.
+    pub(crate) last_allowance: Option<Uuid>,
+    /// The database's clock.
+    pub(crate) now: DbTime,
+    /// Until the API server must vouch for the pod again; zero when it is late.
+    pub(crate) review_due_in: Duration,
+}
+
+impl VaultService {
+    /// Reads who the call says it comes from.
+    pub(crate) async fn claimed(&self, metadata: &MetadataMap) -> Result<Claimed, CallError> {
+        let id = metadata.get(INCARNATION_ID).and_then(|id| id.to_str().ok());
+        let proof = metadata
+            .get_bin(INCARNATION_PROOF)
+            .and_then(|proof| proof.to_bytes().ok());
+        match (id, proof) {
+            (Some(id), Some(proof)) => self.claim(id, proof.to_vec()).await,
+            _ => Err(CallError::Unauthenticated),
+        }
+    }
+
+    /// The same from an id and a proof, as they come with an attach.
+    pub(crate) async fn claim(&self, id: &str, proof: Vec<u8>) -> Result<Claimed, CallError> {
+        let IncarnationId(id) = id.parse()?;
+        let tenant = self.vault().tenant_by_id(id.tenant).await?;
+        let tenant = tenant.ok_or(CallError::Unauthenticated)?;
+        Ok(Claimed { id, tenant, proof })
+    }
+
+    /// Reads the incarnation's row and locks it until the transaction ends.
+    ///
+    /// # Errors
+    /// [`CallError::Unauthenticated`] unless it exists, proves itself, was not
+    /// fenced, and was reviewed in time; [`CallError::Damaged`] when the row is
+    /// not ours.
+    pub(crate) async fn lock(
+        &self,
+        connection: &mut PgConnection,
+        claimed: &Claimed,
+    ) -> Result<Running, CallError> {
+        let row = sqlx::query!(
+            r#"select tenant_id, incarnation_id, pod_uid, pod_name, service_account_name,
+                      service_account_uid, key_version, mac,
+                      last_report_seq, last_report_digest, last_request_no,
+                      (last_answer ->> 'allowance_id')::uuid as last_allowance,
+                      now() as "now!: DbTime",
+                      extract(epoch from review_due_time - now())::float8 as "review_due_in!",
+                      fenced_time is not null
+                          or review_due_time + make_interval(secs => $3) < now() as "over!"
+               from incarnation
+               where tenant_id = $1 and incarnation_id = $2
+               for no key update"#,
+            claimed.id.tenant.as_uuid(),
+            claimed.id.incarnation,
+            self.settings().review_grace.as_secs_f64(),
+        )
+        .fetch_optional(connection)
+        .await?
+        .ok_or(CallError::Unauthenticated)?;
+        let authenticated = IncarnationRow {
+            tenant_id: row.tenant_id,
+            incarnation_id: row.incarnation_id,
+            pod_uid: row.pod_uid,
+            pod_name: row.pod_name,
+            service_account_name: row.service_account_name,
+            service_account_uid: row.service_account_uid,
+            key_version: row.key_version,
+            mac: row.mac,
+        };
+        let (version, keys) = (authenticated.key_version, claimed.tenant.keys());
+        let incarnation = authenticated.verify(keys).map_err(CallError::Damaged)?;
+        let proven = keys.of_version(version).is_some_and(|key| {
+            key.verify_incarnation_proof(incarnation.id, &incarnation.pod_uid, &claimed.proof)
+                .is_ok()
+        });
+        if !proven || row.over {
+            return Err(CallError::Unauthenticated);
+        }
+        Ok(Running {
+            incarnation,
+            last_report_seq: row.last_report_seq,
+            last_report_digest: row.last_report_digest,
+            last_request_no: row.last_request_no,
+            last_allowance: row.last_allowance,
+            now: row.now,
+            review_due_in: Duration::try_from_secs_f64(row.review_due_in).unwrap_or_default(),
+        })
+    }
+}

@@ -1,0 +1,180 @@
+//! Local verification of a broker's own token (RFC 7519, RFC 8725).
+//!
+//! The key, and with it the algorithm, comes from the cluster's key set; the
+//! token only says which key. Every claim that is used later must be there and
+//! of its type.
+
+use jiff::Timestamp;
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header};
+use serde::Deserialize;
+
+use super::issuer::TrustedIssuer;
+
+/// The audience of the token that a broker shows to the vault, and nobody else.
+pub const BROKER_AUDIENCE: &str = "bursar-vault";
+
+/// Longer tokens are refused unread, in bytes.
+const LONGEST_TOKEN: usize = 8 * 1024;
+/// Difference allowed between the cluster's clock and ours, in seconds.
+const LEEWAY: i64 = 5;
+
+/// Why a token was refused. The caller is not told which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TokenRefused {
+    #[error("it is longer than 8 KiB")]
+    TooLong,
+    #[error("it is not a JWT, or its header has fields other than alg, kid and typ")]
+    Malformed,
+    #[error("its key id is none of the issuer's")]
+    UnknownKey,
+    #[error("its algorithm is not the one of its key")]
+    Algorithm,
+    #[error("its signature does not fit")]
+    Signature,
+    #[error("a claim is missing or of the wrong type")]
+    Claims,
+    #[error("its issuer is not the cluster's")]
+    Issuer,
+    #[error("its audience is not bursar-vault alone")]
+    Audience,
+    #[error("it has expired; check the clocks if it is fresh")]
+    Expired,
+    #[error("it is not valid yet; check the clocks")]
+    NotYetValid,
+    #[error("its subject is not the service account in its claims")]
+    Subject,
+}
+
+/// What the token says of its pod. True, but perhaps no longer so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PodClaims {
+    pub(crate) namespace: String,
+    pub(crate) pod_name: String,
+    pub(crate) pod_uid: String,
+    pub(crate) service_account_name: String,
+    pub(crate) service_account_uid: String,
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    sub: String,
+    aud: Vec<String>,
+    exp: i64,
+    nbf: Option<i64>,
+    #[serde(rename = "kubernetes.io")]
+    kubernetes: KubernetesClaims,
+}
+
+#[derive(Deserialize)]
+struct KubernetesClaims {
+    namespace: String,
+    pod: ObjectClaims,
+    serviceaccount: ObjectClaims,
+}
+
+#[derive(Deserialize)]
+struct ObjectClaims {
+    name: String,
+    uid: String,
+}
+
+/// Verifies a token of the cluster's issuer for [`BROKER_AUDIENCE`].
+///
+/// # Errors
+/// The first rule the token breaks.
+pub(crate) fn verify(
+    token: &str,
+    issuer: &TrustedIssuer,
+    now: Timestamp,
+) -> Result<PodClaims, TokenRefused> {
+    if token.len() > LONGEST_TOKEN {
+        return Err(TokenRefused::TooLong);
+    }
+    let (key_id, algorithm) = header(token)?;
+    let key = issuer.key(&key_id).ok_or(TokenRefused::UnknownKey)?;
+    if algorithm != key.algorithm {
+        return Err(TokenRefused::Algorithm);
+    }
+    let mut validation = Validation::new(key.algorithm);
+    validation.set_required_spec_claims(&["iss", "aud", "exp", "sub"]);
+    validation.set_issuer(&[&issuer.document().issuer]);
+    validation.set_audience(&[BROKER_AUDIENCE]);
+    // Checked below, by the clock that is passed in.
+    validation.validate_exp = false;
+    validation.validate_nbf = false;
+    let claims = decode::<Claims>(token, &key.key, &validation)
+        .map_err(|error| refused(error.kind()))?
+        .claims;
+
+    if claims.aud != [BROKER_AUDIENCE] {
+        return Err(TokenRefused::Audience);
+    }
+    let now = now.as_second();
+    if claims.exp.saturating_add(LEEWAY) <= now {
+        return Err(TokenRefused::Expired);
+    }
+    if claims
+        .nbf
+        .is_some_and(|nbf| nbf.saturating_sub(LEEWAY) > now)
+    {
+        return Err(TokenRefused::NotYetValid);
+    }
+    pod(claims)
+}
+
+/// The key id and algorithm the token claims.
+///
+/// Headers that bring a key along, or ask for more than we understand (`jku`,
+/// `jwk`, `x5u`, `crit`), are refused by refusing all but alg, kid and typ.
+fn header(token: &str) -> Result<(String, Algorithm), TokenRefused> {
+    let header = decode_header(token).map_err(|_| TokenRefused::Malformed)?;
+    let plain = Header {
+        kid: header.kid.clone(),
+        typ: header.typ.clone(),
+        ..Header::new(header.alg)
+    };
+    if header != plain || header.typ.is_some_and(|typ| typ != "JWT") {
+        return Err(TokenRefused::Malformed);
+    }
+    Ok((header.kid.ok_or(TokenRefused::UnknownKey)?, header.alg))
+}
+
+fn pod(claims: Claims) -> Result<PodClaims, TokenRefused> {
+    let KubernetesClaims {
+        namespace,
+        pod,
+        serviceaccount,
+    } = claims.kubernetes;
+    let texts = [
+        &namespace,
+        &pod.name,
+        &pod.uid,
+        &serviceaccount.name,
+        &serviceaccount.uid,
+    ];
+    if texts.iter().any(|text| text.is_empty()) {
+        return Err(TokenRefused::Claims);
+    }
+    let subject = format!("system:serviceaccount:{namespace}:{}", serviceaccount.name);
+    if claims.sub != subject {
+        return Err(TokenRefused::Subject);
+    }
+    Ok(PodClaims {
+        namespace,
+        pod_name: pod.name,
+        pod_uid: pod.uid,
+        service_account_name: serviceaccount.name,
+        service_account_uid: serviceaccount.uid,
+    })
+}
+
+fn refused(kind: &ErrorKind) -> TokenRefused {
+    match kind {
+        ErrorKind::InvalidSignature => TokenRefused::Signature,
+        ErrorKind::InvalidIssuer => TokenRefused::Issuer,
+        ErrorKind::InvalidAudience => TokenRefused::Audience,
+        ErrorKind::MissingRequiredClaim(_) | ErrorKind::Json(_) => TokenRefused::Claims,
+        _ => TokenRefused::Malformed,
+    }
+}

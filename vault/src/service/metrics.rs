@@ -1,0 +1,175 @@
+//! What the service counts. Labels come from fixed sets: no user, token,
+//! application or pod is named here.
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// The metrics of one replica's vault service.
+#[derive(Clone, Default)]
+pub(crate) struct Metrics {
+    attaches: Family<AttachLabels, Counter>,
+    grants: Family<GrantLabels, Counter>,
+    reports: Family<ReportLabels, Counter>,
+    fenced: Family<FenceLabels, Counter>,
+    pub(crate) integrity_failures: Counter,
+    pub(crate) watchers: Gauge,
+    pub(crate) slow_watchers: Counter,
+    pub(crate) failed_handshakes: Counter,
+    pub(crate) failed_polls: Counter,
+    pub(crate) resyncs: Counter,
+    pub(crate) unaccounted: Counter,
+    pub(crate) failed_sweeps: Counter,
+}
+
+/// How an attach ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum Attached {
+    New,
+    Resumed,
+    Protocol,
+    Refused,
+    Crowded,
+    NoTenant,
+    Unavailable,
+}
+
+/// How a grant was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum Answer {
+    Granted,
+    Forbidden,
+    TokenNotFound,
+    TokenAmbiguous,
+    NoVersion,
+    Revoked,
+    Expired,
+}
+
+impl Answer {
+    /// As it stands in the table of denials.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Granted => "Granted",
+            Self::Forbidden => "Forbidden",
+            Self::TokenNotFound => "TokenNotFound",
+            Self::TokenAmbiguous => "TokenAmbiguous",
+            Self::NoVersion => "NoVersion",
+            Self::Revoked => "Revoked",
+            Self::Expired => "Expired",
+        }
+    }
+}
+
+/// How a report was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum Taken {
+    Recorded,
+    Repeated,
+    Refused,
+}
+
+/// Why an incarnation was ended by the vault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum Fenced {
+    /// Another run of the same pod attached.
+    Replaced,
+    /// A report's number came with another content.
+    ReportChanged,
+    /// A report told of what cannot have happened.
+    ReportUntrue,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AttachLabels {
+    outcome: Attached,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GrantLabels {
+    answer: Answer,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReportLabels {
+    outcome: Taken,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FenceLabels {
+    reason: Fenced,
+}
+
+impl Metrics {
+    pub(crate) fn new(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let registry = registry.sub_registry_with_prefix("bursar_vault");
+        registry.register("attaches", "Attach calls", metrics.attaches.clone());
+        registry.register("grants", "Grants answered", metrics.grants.clone());
+        registry.register("reports", "Reports received", metrics.reports.clone());
+        registry.register(
+            "incarnations_fenced",
+            "Broker runs the vault ended; alarm on ReportChanged and ReportUntrue",
+            metrics.fenced.clone(),
+        );
+        registry.register(
+            "integrity_failures",
+            "Rows read whose MAC did not fit; alarm on any",
+            metrics.integrity_failures.clone(),
+        );
+        registry.register(
+            "watchers",
+            "Brokers being told of changes",
+            metrics.watchers.clone(),
+        );
+        registry.register(
+            "slow_watchers",
+            "Brokers disconnected because they read too slowly",
+            metrics.slow_watchers.clone(),
+        );
+        registry.register(
+            "failed_handshakes",
+            "Connections that did not finish TLS",
+            metrics.failed_handshakes.clone(),
+        );
+        registry.register(
+            "failed_polls",
+            "Polls of the change log that failed",
+            metrics.failed_polls.clone(),
+        );
+        registry.register(
+            "resyncs",
+            "Times all brokers were told to start watching anew",
+            metrics.resyncs.clone(),
+        );
+        registry.register(
+            "unaccounted_accesses",
+            "Accesses granted to brokers that never reported on them",
+            metrics.unaccounted.clone(),
+        );
+        registry.register(
+            "failed_sweeps",
+            "Sweeps of lapsed allowances that failed",
+            metrics.failed_sweeps.clone(),
+        );
+        metrics
+    }
+
+    pub(crate) fn attach(&self, outcome: Attached) {
+        self.attaches.get_or_create(&AttachLabels { outcome }).inc();
+    }
+
+    pub(crate) fn grant(&self, answer: Answer) {
+        self.grants.get_or_create(&GrantLabels { answer }).inc();
+    }
+
+    pub(crate) fn report(&self, outcome: Taken) {
+        self.reports.get_or_create(&ReportLabels { outcome }).inc();
+    }
+
+    pub(crate) fn fence(&self, reason: Fenced) {
+        self.fenced.get_or_create(&FenceLabels { reason }).inc();
+    }
+}

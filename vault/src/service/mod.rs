@@ -1,0 +1,293 @@
+//! The vault's side of the protocol with brokers.
+//!
+//! [`VaultService::start`] makes it, [`serve`] runs it: gRPC over TLS 1.3, and
+//! beside it the change feed, the sweep and the hand-on of the issuer's keys.
+//!
+//! | call | module | rules |
+//! |---|---|---|
+//! | Attach | `attach`, `jwt`, `limit` | local verification, then a review by the API server; one live incarnation for each pod |
+//! | Grant | `grant`, `entitlement` | commit, then read again in a new snapshot, then answer |
+//! | Report | `report`, `account` | each batch once and in order, or the incarnation is fenced |
+//! | Watch | `watch`, `watchers`, `feed` | register, read what was missed, then tell what happens |
+//! | DescribeUser | `describe`, `entitlement` | metadata only |
+//!
+//! Every call but Attach proves its incarnation (`incarnation`). Deciding rows
+//! are read and verified for each call; nothing that decides is cached but the
+//! tenants' unwrapped keys.
+
+mod account;
+mod attach;
+mod connection;
+mod damage;
+mod denial;
+mod describe;
+mod entitlement;
+mod error;
+mod feed;
+mod gone;
+mod grant;
+mod incarnation;
+mod issuer;
+mod jwt;
+mod limit;
+mod metrics;
+mod pod;
+mod report;
+mod server;
+mod settings;
+mod stages;
+mod sweep;
+mod watch;
+mod watchers;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bursar_wire::v1alpha1::{self, vault_server};
+use prometheus_client::registry::Registry;
+use tokio::sync::watch::{Receiver, Sender};
+use tonic::{Request, Response, Status};
+
+use crate::changes;
+use crate::db_time::DbTime;
+use crate::error::{Category, DatabaseError};
+use crate::vault::Vault;
+use connection::Place;
+use error::CallError;
+use feed::Position;
+use incarnation::Claimed;
+use issuer::TrustedIssuer;
+use limit::ReviewLimit;
+use metrics::Metrics;
+use watchers::Watchers;
+
+pub use issuer::{IssuerError, WorkloadIssuer};
+pub use jwt::BROKER_AUDIENCE;
+pub use pod::{PodReviewer, ReviewError, ReviewedPod};
+pub use server::serve;
+pub use settings::Settings;
+pub use stages::{NoStages, Stage, Stages};
+pub use watchers::EventStream;
+
+/// Why the service does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The issuer's keys cannot be used.
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
+    /// The database did not answer as it should.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+}
+
+impl StartError {
+    /// What kind of trouble this is; `Unavailable` is worth another try.
+    #[must_use]
+    pub const fn category(&self) -> Category {
+        match self {
+            Self::Issuer(_) => Category::Misconfigured,
+            Self::Database(error) => error.category(),
+        }
+    }
+}
+
+/// The vault service of one replica. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct VaultService(Arc<Parts>);
+
+struct Parts {
+    vault: Vault,
+    reviewer: Arc<dyn PodReviewer>,
+    settings: Settings,
+    metrics: Metrics,
+    watchers: Watchers,
+    review_limit: ReviewLimit,
+    /// The issuer as it comes from the operator, and as it was read last.
+    issuer: Receiver<WorkloadIssuer>,
+    trusted: Sender<Arc<TrustedIssuer>>,
+    /// Where in the change log this replica begins.
+    start: Position,
+    /// Live incarnations of all replicas, as of the last sweep.
+    attached: AtomicU64,
+}
+
+impl VaultService {
+    /// Makes the service of a vault. `issuer` may change while it runs; brokers
+    /// are told. Metrics are registered under the prefix `bursar_vault`.
+    ///
+    /// # Errors
+    /// When the issuer has no usable key, or the database is away: then it is
+    /// worth another try.
+    pub async fn start(
+        vault: Vault,
+        issuer: Receiver<WorkloadIssuer>,
+        reviewer: Arc<dyn PodReviewer>,
+        settings: Settings,
+        registry: &mut Registry,
+    ) -> Result<Self, StartError> {
+        let document = issuer.borrow().clone();
+        let trusted = Sender::new(Arc::new(TrustedIssuer::read(document)?));
+        let heads = changes::heads(vault.pool()).await;
+        let start = Position::new(heads.map_err(DatabaseError::from)?);
+        let metrics = Metrics::new(registry);
+        Ok(Self(Arc::new(Parts {
+            review_limit: ReviewLimit::new(settings.reviews_per_second),
+            watchers: Watchers::new(metrics.clone()),
+            vault,
+            reviewer,
+            settings,
+            metrics,
+            issuer,
+            trusted,
+            start,
+            attached: AtomicU64::new(0),
+        })))
+    }
+
+    fn vault(&self) -> &Vault {
+        &self.0.vault
+    }
+
+    fn reviewer(&self) -> &dyn PodReviewer {
+        &*self.0.reviewer
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    fn watchers(&self) -> &Watchers {
+        &self.0.watchers
+    }
+
+    fn review_limit(&self) -> &ReviewLimit {
+        &self.0.review_limit
+    }
+
+    fn start_position(&self) -> Position {
+        self.0.start.clone()
+    }
+
+    fn trusted_issuer(&self) -> Arc<TrustedIssuer> {
+        Arc::clone(&self.0.trusted.borrow())
+    }
+
+    fn attached(&self) -> u64 {
+        self.0.attached.load(Ordering::Relaxed)
+    }
+
+    fn set_attached(&self, count: u64) {
+        self.0.attached.store(count, Ordering::Relaxed);
+    }
+
+    async fn reached(&self, stage: Stage) {
+        self.0.settings.stages.reached(stage).await;
+    }
+
+    /// Reads the issuer's keys when they change, and tells brokers.
+    async fn follow_issuer(self) {
+        let mut issuer = self.0.issuer.clone();
+        while issuer.changed().await.is_ok() {
+            let document = issuer.borrow_and_update().clone();
+            let event = v1alpha1::event::Event::WorkloadIssuer((&document).into());
+            match TrustedIssuer::read(document) {
+                Ok(trusted) => {
+                    self.0.trusted.send_replace(Arc::new(trusted));
+                    self.watchers()
+                        .tell_all(&v1alpha1::Event { event: Some(event) });
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the issuer's new keys are refused; the old ones stay");
+                }
+            }
+        }
+        // The operator is ending: there will be no other keys.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Milliseconds since the Unix epoch. Only rows of ours get here, and their
+/// times are within range.
+fn unix_ms(time: DbTime) -> i64 {
+    time.timestamp().map_or(0, |time| time.as_millisecond())
+}
+
+impl VaultService {
+    /// Answers a call that proves its incarnation, and lets its connection stay.
+    async fn proven<Q, A>(
+        &self,
+        request: Request<Q>,
+        call: impl AsyncFnOnce(Claimed, Q) -> Result<A, CallError>,
+    ) -> Result<Response<A>, Status> {
+        let claimed = self.claimed(request.metadata()).await?;
+        let place = request.extensions().get::<Place>().cloned();
+        let answer = self
+            .on_record(call(claimed, request.into_inner()).await)
+            .await?;
+        if let Some(place) = place {
+            place.give_back();
+        }
+        Ok(Response::new(answer))
+    }
+}
+
+#[tonic::async_trait]
+impl vault_server::Vault for VaultService {
+    async fn attach(
+        &self,
+        request: Request<v1alpha1::AttachRequest>,
+    ) -> Result<Response<v1alpha1::AttachResponse>, Status> {
+        let place = request.extensions().get::<Place>().cloned();
+        let answer = VaultService::attach(self, request.into_inner()).await?;
+        if let Some(place) = place {
+            place.give_back();
+        }
+        Ok(Response::new(answer))
+    }
+
+    type WatchStream = EventStream;
+
+    async fn watch(
+        &self,
+        request: Request<v1alpha1::WatchRequest>,
+    ) -> Result<Response<EventStream>, Status> {
+        self.proven(request, async |claimed, _| {
+            VaultService::watch(self, claimed).await
+        })
+        .await
+    }
+
+    async fn grant(
+        &self,
+        request: Request<v1alpha1::GrantRequest>,
+    ) -> Result<Response<v1alpha1::GrantResponse>, Status> {
+        self.proven(request, async |claimed, wish| {
+            VaultService::grant(self, claimed, wish).await
+        })
+        .await
+    }
+
+    async fn report(
+        &self,
+        request: Request<v1alpha1::ReportRequest>,
+    ) -> Result<Response<v1alpha1::ReportResponse>, Status> {
+        self.proven(request, async |claimed, batch| {
+            VaultService::report(self, claimed, batch).await
+        })
+        .await
+    }
+
+    async fn describe_user(
+        &self,
+        request: Request<v1alpha1::DescribeUserRequest>,
+    ) -> Result<Response<v1alpha1::DescribeUserResponse>, Status> {
+        self.proven(request, async |claimed, user| {
+            self.describe(claimed, user).await
+        })
+        .await
+    }
+}

@@ -1,0 +1,314 @@
+//! Report: what was served, in numbered batches, each recorded exactly once.
+
+use std::collections::{HashMap, HashSet};
+
+use bursar_wire::digest::report_digest;
+use bursar_wire::v1alpha1::{ReportRequest, ReportResponse};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::VaultService;
+use super::account::{Balance, BalanceState, Effects, Report, Untrue};
+use super::error::CallError;
+use super::incarnation::{Claimed, Running};
+use super::metrics::{Fenced, Taken};
+use crate::db_time::DbTime;
+
+/// How soon a broker reports again, in milliseconds.
+const NEXT_REPORT_MS: u64 = 1_000;
+
+/// What a batch is to the ones before it.
+enum Place {
+    Next,
+    /// Taken before: acknowledged again, without effect.
+    Repeated,
+    /// The number of the last one, and another content.
+    Changed,
+}
+
+/// How a batch ended.
+enum Verdict {
+    Recorded,
+    Repeated,
+    Untrue(Untrue),
+}
+
+impl Fenced {
+    const fn of(why: Untrue) -> Self {
+        match why {
+            Untrue::Changed => Self::ReportChanged,
+            _ => Self::ReportUntrue,
+        }
+    }
+}
+
+impl VaultService {
+    pub(crate) async fn report(
+        &self,
+        claimed: Claimed,
+        request: ReportRequest,
+    ) -> Result<ReportResponse, CallError> {
+        match self.take(&claimed, &request).await {
+            Ok(Verdict::Recorded) => self.metrics().report(Taken::Recorded),
+            Ok(Verdict::Repeated) => self.metrics().report(Taken::Repeated),
+            Ok(Verdict::Untrue(why)) => {
+                self.metrics().report(Taken::Refused);
+                self.metrics().fence(Fenced::of(why));
+                tracing::error!(
+                    tenant = %claimed.id.tenant,
+                    incarnation = %claimed.id.incarnation,
+                    %why,
+                    "a broker's report cannot be true: its incarnation is fenced",
+                );
+                self.watchers().end([claimed.id]);
+                return Err(CallError::Unauthenticated);
+            }
+            Err(error) => {
+                self.metrics().report(Taken::Refused);
+                return Err(error);
+            }
+        }
+        Ok(ReportResponse {
+            next_report_ms: NEXT_REPORT_MS,
+        })
+    }
+
+    async fn take(&self, claimed: &Claimed, request: &ReportRequest) -> Result<Verdict, CallError> {
+        let digest = report_digest(&request.records, &request.closed_allowance_ids);
+        if request.digest != digest {
+            return Err(CallError::Malformed("digest is not the one of the content"));
+        }
+        let mut transaction = self.vault().pool().begin().await?;
+        let running = self.lock(&mut transaction, claimed).await?;
+        let verdict = match place(&running, request)? {
+            Place::Repeated => Verdict::Repeated,
+            Place::Changed => Verdict::Untrue(Untrue::Changed),
+            Place::Next => match record(&mut transaction, claimed, request).await? {
+                Ok(()) => Verdict::Recorded,
+                Err(untrue) => Verdict::Untrue(untrue),
+            },
+        };
+        match verdict {
+            Verdict::Untrue(_) => fence(&mut transaction, claimed).await?,
+            Verdict::Recorded => advance(&mut transaction, claimed, request).await?,
+            Verdict::Repeated => {}
+        }
+        transaction.commit().await?;
+        Ok(verdict)
+    }
+}
+
+fn place(running: &Running, request: &ReportRequest) -> Result<Place, CallError> {
+    let last = running.last_report_seq;
+    let seq = i64::try_from(request.seq).ok().filter(|seq| *seq > 0);
+    let seq = seq.ok_or(CallError::Malformed("seq begins at 1"))?;
+    if Some(seq) == last.checked_add(1) {
+        return Ok(Place::Next);
+    }
+    if seq > last {
+        return Err(CallError::OutOfOrder {
+            what: "report",
+            given: request.seq,
+            last: last.unsigned_abs(),
+        });
+    }
+    let changed = seq == last && running.last_report_digest.as_deref() != Some(&request.digest[..]);
+    Ok(if changed {
+        Place::Changed
+    } else {
+        Place::Repeated
+    })
+}
+
+/// Records all of a batch, or nothing.
+async fn record(
+    connection: &mut PgConnection,
+    claimed: &Claimed,
+    request: &ReportRequest,
+) -> Result<Result<(), Untrue>, CallError> {
+    let report = match Report::read(request) {
+        Ok(report) => report,
+        Err(untrue) => return Ok(Err(untrue)),
+    };
+    let balances = balances(connection, claimed, report.allowances()).await?;
+    let effects = match report.apply(&balances) {
+        Ok(effects) => effects,
+        Err(untrue) => return Ok(Err(untrue)),
+    };
+    store_balances(connection, claimed, &effects).await?;
+    let seq = request.seq.cast_signed();
+    store_served(connection, claimed, seq, &report).await?;
+    store_accounted(connection, claimed, seq, &report, &effects).await?;
+    Ok(Ok(()))
+}
+
+/// This incarnation's allowances of those ids. Its row is locked, and with it
+/// every allowance of it.
+async fn balances(
+    connection: &mut PgConnection,
+    claimed: &Claimed,
+    ids: HashSet<Uuid>,
+) -> Result<HashMap<Uuid, Balance>, sqlx::Error> {
+    let ids: Vec<Uuid> = ids.into_iter().collect();
+    let rows = sqlx::query!(
+        "select allowance_id, granted, used, returned, state from allowance
+         where tenant_id = $1 and incarnation_id = $2 and allowance_id = any($3)",
+        claimed.id.tenant.as_uuid(),
+        claimed.id.incarnation,
+        &ids,
+    )
+    .fetch_all(connection)
+    .await?;
+    let balance = |granted, used, returned, state: &str| Balance {
+        granted,
+        used,
+        returned,
+        state: BalanceState::parse(state),
+    };
+    let rows = rows.into_iter();
+    Ok(rows
+        .map(|row| {
+            (
+                row.allowance_id,
+                balance(row.granted, row.used, row.returned, &row.state),
+            )
+        })
+        .collect())
+}
+
+async fn store_balances(
+    connection: &mut PgConnection,
+    claimed: &Claimed,
+    effects: &Effects,
+) -> Result<(), sqlx::Error> {
+    let mut ids = Vec::new();
+    let (mut used, mut returned, mut states) = (Vec::new(), Vec::new(), Vec::new());
+    for (id, balance) in &effects.balances {
+        ids.push(*id);
+        used.push(balance.used);
+        returned.push(balance.returned);
+        states.push(balance.state.as_str().to_owned());
+    }
+    sqlx::query!(
+        "update allowance a set used = n.used, returned = n.returned, state = n.state
+         from unnest($2::uuid[], $3::int[], $4::int[], $5::text[])
+              as n (allowance_id, used, returned, state)
+         where a.tenant_id = $1 and a.allowance_id = n.allowance_id",
+        claimed.id.tenant.as_uuid(),
+        &ids,
+        &used,
+        &returned,
+        &states,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn store_served(
+    connection: &mut PgConnection,
+    claimed: &Claimed,
+    seq: i64,
+    report: &Report,
+) -> Result<(), sqlx::Error> {
+    let served = &report.served;
+    if served.is_empty() {
+        return Ok(());
+    }
+    let allowances: Vec<Uuid> = served.iter().map(|row| row.allowance).collect();
+    let app_names: Vec<String> = served.iter().map(|row| row.app_name.to_string()).collect();
+    let purposes: Vec<String> = served.iter().map(|row| row.purpose.to_string()).collect();
+    let counts: Vec<i32> = served.iter().map(|row| row.count).collect();
+    let first: Vec<DbTime> = served.iter().map(|row| row.first_time.into()).collect();
+    let last: Vec<DbTime> = served.iter().map(|row| row.last_time.into()).collect();
+    sqlx::query!(
+        "insert into access_record
+             (tenant_id, incarnation_id, report_seq, idx, allowance_id, user_uid, token_id,
+              version, service_account_name, outcome, app_name, purpose, count, first_time,
+              last_time)
+         select a.tenant_id, a.incarnation_id, $2, r.place - 1, a.allowance_id, a.user_uid,
+                a.token_id, a.version, a.service_account_name, 'Served', r.app_name, r.purpose,
+                r.count, r.first_time, r.last_time
+         from unnest($3::uuid[], $4::text[], $5::text[], $6::int[], $7::timestamptz[],
+                     $8::timestamptz[])
+              with ordinality
+              as r (allowance_id, app_name, purpose, count, first_time, last_time, place)
+         join allowance a on a.tenant_id = $1 and a.allowance_id = r.allowance_id",
+        claimed.id.tenant.as_uuid(),
+        seq,
+        &allowances,
+        &app_names,
+        &purposes,
+        &counts,
+        &first as &[DbTime],
+        &last as &[DbTime],
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Corrections of what lapsed, behind the records of the batch.
+async fn store_accounted(
+    connection: &mut PgConnection,
+    claimed: &Claimed,
+    seq: i64,
+    report: &Report,
+    effects: &Effects,
+) -> Result<(), sqlx::Error> {
+    if effects.accounted.is_empty() {
+        return Ok(());
+    }
+    let (ids, counts): (Vec<Uuid>, Vec<i32>) = effects.accounted.iter().unzip();
+    let records = i64::try_from(report.served.len()).unwrap_or(i64::MAX);
+    sqlx::query!(
+        "insert into access_record
+             (tenant_id, incarnation_id, report_seq, idx, allowance_id, user_uid, token_id,
+              version, service_account_name, outcome, app_name, purpose, count, first_time,
+              last_time)
+         select a.tenant_id, a.incarnation_id, $2, $3 + r.place - 1, a.allowance_id, a.user_uid,
+                a.token_id, a.version, a.service_account_name, 'Accounted', '', '', r.count,
+                a.granted_time, a.expires_time
+         from unnest($4::uuid[], $5::int[]) with ordinality as r (allowance_id, count, place)
+         join allowance a on a.tenant_id = $1 and a.allowance_id = r.allowance_id",
+        claimed.id.tenant.as_uuid(),
+        seq,
+        records,
+        &ids,
+        &counts,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn advance(
+    connection: &mut PgConnection,
+    claimed: &Claimed,
+    request: &ReportRequest,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update incarnation set last_report_seq = $3, last_report_digest = $4
+         where tenant_id = $1 and incarnation_id = $2",
+        claimed.id.tenant.as_uuid(),
+        claimed.id.incarnation,
+        request.seq.cast_signed(),
+        request.digest,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Nothing is taken from this incarnation any more; what it holds will lapse.
+async fn fence(connection: &mut PgConnection, claimed: &Claimed) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update incarnation set fenced_time = now()
+         where tenant_id = $1 and incarnation_id = $2",
+        claimed.id.tenant.as_uuid(),
+        claimed.id.incarnation,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,161 @@
+//! The listener: TLS, connections that are not known yet, and an orderly end.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bursar_wire::tls;
+use bursar_wire::v1alpha1::vault_server::VaultServer;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Server;
+
+use super::VaultService;
+use super::connection::{Connection, Place};
+
+/// The largest message a broker may send, in bytes: a report of 10,000 records.
+const LARGEST_MESSAGE: usize = 4 * 1024 * 1024;
+/// The most header bytes of one call.
+const LARGEST_HEADERS: u32 = 16 * 1024;
+/// Calls under way on one connection: one watch, and a few beside it.
+const CALLS_PER_CONNECTION: u32 = 32;
+/// A broker that does not answer a ping for this long has gone.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often an idle broker is pinged.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// Calls that are still under way so long after the end began are cut off.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// After an accept failed (no file descriptors left), before the next.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves brokers on `listener` until `shutdown` resolves, then drains: streams
+/// end, calls under way finish (for at most 10 seconds), and it returns.
+///
+/// With it run what the service does without being called: following changes,
+/// sweeping lapsed allowances, handing on the issuer's keys. `tls` comes from
+/// [`bursar_wire::tls::server_config`]. A handshake that fails is counted.
+pub async fn serve(
+    listener: TcpListener,
+    tls: ServerConfig,
+    service: VaultService,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) {
+    let (stop, stopping) = watch::channel(false);
+    let (accepted, incoming) = mpsc::channel(1);
+    let mut background = JoinSet::new();
+    background.spawn(accept(
+        listener,
+        tls,
+        service.clone(),
+        accepted,
+        stopping.clone(),
+    ));
+    background.spawn(service.clone().follow_changes());
+    background.spawn(service.clone().sweep());
+    background.spawn(service.clone().follow_issuer());
+
+    let watchers = service.watchers().clone();
+    let calls = VaultServer::new(service).max_decoding_message_size(LARGEST_MESSAGE);
+    let server = Server::builder()
+        .http2_keepalive_interval(Some(PING_INTERVAL))
+        .http2_keepalive_timeout(Some(PING_TIMEOUT))
+        .http2_max_header_list_size(LARGEST_HEADERS)
+        .max_concurrent_streams(CALLS_PER_CONNECTION)
+        .add_service(calls)
+        .serve_with_incoming_shutdown(ReceiverStream::new(incoming), stopped(stopping));
+    let server = tokio::spawn(server);
+
+    tokio::select! {
+        () = shutdown => tracing::info!("vault service is draining"),
+        // None of them ends by itself: without one, this replica serves nobody.
+        Some(ended) = background.join_next() => {
+            tracing::error!(?ended, "a part of the vault service failed; draining");
+        }
+    }
+    stop.send_replace(true);
+    watchers.close();
+    match tokio::time::timeout(DRAIN_LIMIT, server).await {
+        Ok(Ok(Ok(()))) => tracing::info!("vault service has drained"),
+        Ok(Ok(Err(error))) => tracing::error!(%error, "vault service failed"),
+        Ok(Err(error)) => tracing::error!(%error, "vault service failed"),
+        Err(_) => tracing::warn!("calls still under way were cut off"),
+    }
+    background.shutdown().await;
+}
+
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is an end too.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+/// Accepts connections, and does their handshakes side by side.
+async fn accept(
+    listener: TcpListener,
+    tls: ServerConfig,
+    service: VaultService,
+    accepted: mpsc::Sender<io::Result<Connection>>,
+    stopping: watch::Receiver<bool>,
+) {
+    let acceptor = TlsAcceptor::from(Arc::new(tls));
+    let places = Arc::new(Semaphore::new(service.settings().unattached_connections));
+    let mut stop = std::pin::pin!(stopped(stopping));
+    loop {
+        let next = async {
+            // With no place left, newcomers wait in the kernel's queue.
+            let permit = Arc::clone(&places).acquire_owned().await;
+            let permit = permit.map_err(io::Error::other)?;
+            let (tcp, _) = listener.accept().await?;
+            io::Result::Ok((tcp, Place::new(permit)))
+        };
+        let next = tokio::select! {
+            biased;
+            () = &mut stop => return,
+            next = next => next,
+        };
+        match next {
+            Ok((tcp, place)) => {
+                let greeting = greet(service.clone(), acceptor.clone(), tcp, place);
+                tokio::spawn(hand_over(greeting, accepted.clone()));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Does one handshake; `None` when it failed.
+async fn greet(
+    service: VaultService,
+    acceptor: TlsAcceptor,
+    tcp: TcpStream,
+    place: Place,
+) -> Option<Connection> {
+    match tls::accept(&acceptor, tcp).await {
+        Ok(tls) => Some(Connection::new(
+            tls,
+            place,
+            service.settings().time_to_attach,
+        )),
+        Err(error) => {
+            service.metrics().failed_handshakes.inc();
+            tracing::debug!(%error, "a TLS handshake failed");
+            None
+        }
+    }
+}
+
+async fn hand_over(
+    greeting: impl Future<Output = Option<Connection>>,
+    accepted: mpsc::Sender<io::Result<Connection>>,
+) {
+    if let Some(connection) = greeting.await {
+        // Not taken only when the server has stopped: then the connection closes.
+        let _ = accepted.send(Ok(connection)).await;
+    }
+}

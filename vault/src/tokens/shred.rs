@@ -1,0 +1,62 @@
+//! Destroying the keys of deleted tokens when their time has come.
+//!
+//! A destroyed key is gone from the row at once. Postgres overwrites the old
+//! row's place in its files at the next vacuum, and write-ahead logs and backups
+//! keep it as long as they are kept: whoever has one of those and the root key
+//! can still open the value.
+
+use bursar_seal::TenantId;
+
+use crate::error::VaultError;
+use crate::rows::VersionRow;
+use crate::vault::Vault;
+
+/// How many versions are shredded in one transaction at most.
+const BATCH: i64 = 100;
+
+impl Vault {
+    /// Destroys the keys of versions whose time has come; any replica may do so
+    /// at any time. Gives the number of versions shredded.
+    ///
+    /// # Errors
+    /// When the database is away or refuses. A tenant whose keys do not open is
+    /// passed over: its values cannot be opened either.
+    pub async fn sweep_shred(&self) -> Result<u64, VaultError> {
+        let tenants = sqlx::query_scalar!(
+            "select distinct tenant_id from token_version where shred_time <= now()",
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let mut shredded = 0;
+        for tenant in tenants {
+            match self.shred_tenant(tenant.into()).await {
+                Ok(count) => shredded += count,
+                Err(VaultError::Integrity(failure)) => {
+                    tracing::warn!(tenant = %failure.tenant, "not shredded: {failure}");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(shredded)
+    }
+
+    async fn shred_tenant(&self, id: TenantId) -> Result<u64, VaultError> {
+        let mut shredded = 0;
+        loop {
+            let transaction = self.pool().begin().await?;
+            let (mut transaction, _, tenant) = self.lock_any_tenant(transaction, id).await?;
+            let due = VersionRow::due(&mut transaction, tenant.uuid(), BATCH).await?;
+            let last = due.len() < BATCH as usize;
+            for row in due {
+                row.into_shredded(tenant.keys())
+                    .update(&mut transaction)
+                    .await?;
+                shredded += 1;
+            }
+            transaction.commit().await?;
+            if last {
+                return Ok(shredded);
+            }
+        }
+    }
+}

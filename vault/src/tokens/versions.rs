@@ -1,0 +1,178 @@
+//! Making versions, ending them, and knowing their values again.
+
+use bursar_seal::{Fingerprint, FingerprintKey, Random, SecretVersion, TokenId, TokenVersion};
+use sqlx::PgConnection;
+
+use super::spec::{RefusedValue, TokenSpec};
+use crate::db_time::DbTime;
+use crate::error::KeyError;
+use crate::rows::{Origin, State, TokenRow, VersionRow, raise, value_context};
+use crate::tenant::Tenant;
+use crate::value::TokenValue;
+
+/// Seals a value as a new version, under a key of its own.
+pub(super) fn seal(
+    tenant: &Tenant,
+    (token, version): (TokenId, TokenVersion),
+    value: &TokenValue,
+    origin: Origin,
+    fingerprints: &FingerprintKey,
+    now: DbTime,
+    random: &dyn Random,
+) -> Result<VersionRow, KeyError> {
+    let (key, wrapped) = tenant
+        .keys()
+        .newest()
+        .new_data_key(token, version, random)?;
+    let context = value_context(tenant.id(), token, version);
+    let ciphertext = key.seal_value(&context, value.expose(), random)?;
+    let row = VersionRow {
+        tenant_id: tenant.uuid(),
+        token_id: token.as_uuid(),
+        version: version.into(),
+        state: State::Live.as_str().to_owned(),
+        origin: origin.as_str().to_owned(),
+        secret_version: fingerprints.version().into(),
+        fingerprint: fingerprints.fingerprint(value.expose()).as_bytes().to_vec(),
+        version_time: now,
+        shred_time: None,
+        wrapped_key: Some(wrapped.into_bytes()),
+        ciphertext: Some(ciphertext.into_bytes()),
+        key_version: tenant.keys().newest().version().into(),
+        mac: Vec::new(),
+    };
+    Ok(row.authenticated(tenant.keys()))
+}
+
+/// Ends the versions up to `through`, or all of them. Their keys are kept.
+pub(crate) async fn kill_versions(
+    transaction: &mut PgConnection,
+    tenant: &Tenant,
+    token: TokenId,
+    through: Option<TokenVersion>,
+) -> Result<(), sqlx::Error> {
+    let live = sqlx::query_scalar!(
+        "select version from token_version
+         where tenant_id = $1 and token_id = $2 and state = 'Live' and version <= $3
+         order by version",
+        tenant.uuid(),
+        token.as_uuid(),
+        through.map_or(i32::MAX, i32::from),
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
+    for version in live {
+        if let Some(row) = VersionRow::by_number(transaction, tenant.uuid(), token, version).await?
+        {
+            row.into_dead(None, tenant.keys())
+                .update(transaction)
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+/// Remembers the values of a token's versions up to `through` as revoked on
+/// purpose, those of deleted tokens of the same name included: whoever recreates
+/// an object and revokes in one step means the value that was there.
+pub(super) async fn remember_revoked(
+    transaction: &mut PgConnection,
+    tenant: &Tenant,
+    spec: &TokenSpec,
+    through: TokenVersion,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "insert into revoked_value (tenant_id, secret_version, fingerprint, token_id, version)
+         select version.tenant_id, version.secret_version, version.fingerprint,
+                version.token_id, version.version
+         from token_version as version
+         join token using (tenant_id, token_id)
+         where version.tenant_id = $1 and (token.token_id = $2 or token.name = $3)
+           and version.version <= $4
+         order by version.version
+         on conflict do nothing",
+        tenant.uuid(),
+        spec.id.as_uuid(),
+        spec.name.as_str(),
+        i32::from(through),
+    )
+    .execute(transaction)
+    .await?;
+    Ok(())
+}
+
+/// Ends the versions of the tenant whose value was revoked on purpose, whatever
+/// their number and token. Gives these versions, by token.
+pub(super) async fn kill_revoked(
+    transaction: &mut PgConnection,
+    tenant: &Tenant,
+) -> Result<Vec<(TokenId, i32)>, sqlx::Error> {
+    let live = sqlx::query!(
+        "select version.token_id, version.version
+         from token_version as version
+         join revoked_value using (tenant_id, secret_version, fingerprint)
+         where tenant_id = $1 and version.state = 'Live'
+         order by version.token_id, version.version",
+        tenant.uuid(),
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
+    let mut killed = Vec::new();
+    for place in live {
+        let token = TokenId::from(place.token_id);
+        let row = VersionRow::by_number(transaction, tenant.uuid(), token, place.version).await?;
+        let Some(row) = row else {
+            continue;
+        };
+        // Afterwards its MAC fits again.
+        if let Err(failure) = row.clone().verify(tenant.keys()) {
+            failure.record(&mut *transaction).await?;
+        }
+        row.into_dead(None, tenant.keys())
+            .update(transaction)
+            .await?;
+        killed.push((token, place.version));
+    }
+    Ok(killed)
+}
+
+/// Raises the epoch of a token other than the one that is applied.
+pub(super) async fn raise_epoch(
+    transaction: &mut PgConnection,
+    tenant: &Tenant,
+    id: TokenId,
+) -> Result<(), sqlx::Error> {
+    let Some(row) = TokenRow::by_id(transaction, tenant.uuid(), id).await? else {
+        return Ok(());
+    };
+    match row.verify(tenant.keys()) {
+        Ok(mut token) => {
+            token.epoch = raise(token.epoch);
+            token.to_row(tenant.keys()).write(transaction).await
+        }
+        // It denies as it is, and only its own spec can write it anew.
+        Err(failure) => failure.record(transaction).await.map(drop),
+    }
+}
+
+/// Whether a value was revoked on purpose in this tenant, and where.
+pub(super) async fn find_revoked(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    secret_version: SecretVersion,
+    fingerprint: &Fingerprint,
+) -> Result<Option<RefusedValue>, sqlx::Error> {
+    let row = sqlx::query!(
+        "select token_id, version from revoked_value
+         where tenant_id = $1 and secret_version = $2 and fingerprint = $3",
+        tenant.uuid(),
+        i32::from(secret_version),
+        &fingerprint.as_bytes()[..],
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|row| RefusedValue::RevokedValueReused {
+        token: row.token_id.into(),
+        version: row.version.try_into().unwrap_or(TokenVersion::FIRST),
+    }))
+}

@@ -1,0 +1,105 @@
+//! The vault: one Postgres database and the root keys that open it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bursar_seal::{Random, RootKeys, TenantId};
+use sqlx::PgPool;
+
+use crate::clock::Clock;
+use crate::tenant_keys::TenantKeys;
+
+/// An open vault. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Vault(Arc<Parts>);
+
+struct Parts {
+    pool: PgPool,
+    roots: RootKeys,
+    random: Arc<dyn Random>,
+    clock: Arc<dyn Clock>,
+    cluster_id: String,
+    lease: Duration,
+    tenant_keys: Mutex<HashMap<TenantId, Arc<TenantKeys>>>,
+}
+
+impl Vault {
+    pub(crate) fn new(
+        pool: PgPool,
+        roots: RootKeys,
+        random: Arc<dyn Random>,
+        clock: Arc<dyn Clock>,
+        cluster_id: String,
+        lease: Duration,
+    ) -> Self {
+        let tenant_keys = Mutex::default();
+        Self(Arc::new(Parts {
+            pool,
+            roots,
+            random,
+            clock,
+            cluster_id,
+            lease,
+            tenant_keys,
+        }))
+    }
+
+    /// Connections to the database.
+    pub(crate) fn pool(&self) -> &PgPool {
+        &self.0.pool
+    }
+
+    pub(crate) fn roots(&self) -> &RootKeys {
+        &self.0.roots
+    }
+
+    /// Where randomness comes from.
+    #[must_use]
+    pub fn random(&self) -> &dyn Random {
+        &*self.0.random
+    }
+
+    /// What time it is.
+    #[must_use]
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.0.clock
+    }
+
+    /// The cluster whose namespaces are tenants here.
+    #[must_use]
+    pub fn cluster_id(&self) -> &str {
+        &self.0.cluster_id
+    }
+
+    /// How long a broker may serve without hearing from the vault.
+    #[must_use]
+    pub fn lease(&self) -> Duration {
+        self.0.lease
+    }
+
+    /// Keys unwrapped earlier.
+    pub(crate) fn cached_keys(&self, tenant: TenantId) -> Option<Arc<TenantKeys>> {
+        self.0
+            .tenant_keys
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&tenant)
+            .cloned()
+    }
+
+    /// Keeps keys for the next time. Bounded by the tenants there are.
+    pub(crate) fn cache_keys(&self, keys: Arc<TenantKeys>) {
+        let mut cache = self
+            .0
+            .tenant_keys
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        cache.insert(keys.tenant(), keys);
+    }
+
+    /// Ends all connections. Calls under way finish first.
+    pub async fn close(&self) {
+        self.0.pool.close().await;
+    }
+}

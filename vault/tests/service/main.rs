@@ -1,0 +1,24 @@
+//! The vault's service, as brokers meet it: gRPC over TLS 1.3 against a real
+//! Postgres. Each test has a database of its own. The API server's part, the
+//! review of a pod's token, is played by a reviewer that knows the tokens it was
+//! told of; the real one belongs to the operator's tests.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod attach;
+mod away;
+mod describe;
+mod forged;
+mod grant;
+mod load;
+mod report;
+mod revoke;
+mod rows;
+mod support;
+mod sweep;
+mod transport;
+mod watch;

@@ -1,0 +1,265 @@
+//! Rows changed by SQL while the vault runs: never a granted answer, one record
+//! for each, and no harm to the neighbours.
+
+use tonic::Code;
+
+use crate::support::broker::Broker;
+use crate::support::replica::Replica;
+use crate::support::{Bed, Team, consumer, token, user};
+
+/// A column of one of ana's rows, and what it is changed to.
+const TAMPERED: [(&str, &str, &str); 46] = [
+    ("tenant", "shard", "(shard + 1) % 16"),
+    ("tenant", "cluster_id", "'cluster-2'"),
+    ("tenant", "namespace", "'elsewhere'"),
+    ("tenant", "namespace_uid", "'another-life'"),
+    ("tenant", "retired_time", "now()"),
+    ("tenant", "mac", "sha256(mac)"),
+    ("token_user", "user_uid", "gen_random_uuid()"),
+    ("token_user", "name", "'eve'"),
+    ("token_user", "email", "'eve@example.org'"),
+    ("token_user", "role", "'Admin'"),
+    ("token_user", "suspended", "true"),
+    ("token_user", "epoch", "epoch + 1"),
+    ("token_user", "deleted_time", "now()"),
+    ("token_user", "key_version", "2"),
+    ("token_user", "mac", "sha256(mac)"),
+    (
+        "workload",
+        "user_uid",
+        "(select user_uid from token_user where name = 'di')",
+    ),
+    ("workload", "service_account_name", "'other'"),
+    ("workload", "key_version", "2"),
+    ("workload", "mac", "sha256(mac)"),
+    ("token", "token_id", "gen_random_uuid()"),
+    ("token", "name", "'other'"),
+    (
+        "token",
+        "user_uid",
+        "(select user_uid from token_user where name = 'bo')",
+    ),
+    ("token", "provider", "'attacker'"),
+    ("token", "expiration_time", "null"),
+    ("token", "narrowed", "false"),
+    ("token", "through_version", "1"),
+    ("token", "newest_version", "1"),
+    ("token", "deletion_policy", "'Shred'"),
+    ("token", "epoch", "epoch + 1"),
+    ("token", "deleted_time", "now()"),
+    ("token", "key_version", "2"),
+    ("token", "mac", "sha256(mac)"),
+    (
+        "consumer",
+        "token_id",
+        "(select token_id from token where name = 'pager')",
+    ),
+    ("consumer", "service_account_name", "'another'"),
+    ("consumer", "purposes", "null"),
+    ("consumer", "mac", "sha256(mac)"),
+    (
+        "token_version",
+        "token_id",
+        "(select token_id from token where name = 'slack')",
+    ),
+    ("token_version", "version", "7"),
+    ("token_version", "state", "'Dead'"),
+    ("token_version", "origin", "'Generate'"),
+    ("token_version", "fingerprint", "sha256(fingerprint)"),
+    ("token_version", "version_time", "now() + interval '1 day'"),
+    ("token_version", "shred_time", "now() + interval '1 day'"),
+    ("token_version", "wrapped_key", "substr(wrapped_key, 2)"),
+    ("token_version", "ciphertext", "substr(ciphertext, 2)"),
+    ("token_version", "mac", "sha256(mac)"),
+];
+
+/// `ana` has the narrowed token `github` at version 2; others have theirs.
+struct Scene {
+    bed: Bed,
+    replica: Replica,
+    broker: Broker,
+    neighbour: Broker,
+    team: Team,
+}
+
+impl Scene {
+    async fn new(hint: &str) -> Self {
+        let bed = Bed::new(hint).await;
+        let replica = bed.replica().await;
+        let (team, other) = (bed.team("team").await, bed.team("other").await);
+        let ana = bed.user(&team, "ana").await;
+        let mut github = token("github", &ana);
+        github.consumers = Some(vec![consumer("app", Some(&["sync"]))]);
+        github.expiration_time = Some("2100-01-01T00:00:00Z".parse().unwrap());
+        bed.store(&team, &github, "one").await;
+        bed.store(&team, &github, "two").await;
+
+        let bo = bed.user(&team, "bo").await;
+        bed.token(&team, &bo, "slack").await;
+        let mut pager = token("pager", &bo);
+        pager.consumers = Some(vec![consumer("other", None)]);
+        bed.store(&team, &pager, "p").await;
+        let mut di = user("di");
+        di.workloads = vec!["other".parse().unwrap()];
+        bed.apply_user(&team, &di).await;
+        let cy = bed.user(&other, "cy").await;
+        bed.token(&other, &cy, "stripe").await;
+        Self {
+            broker: bed.broker(&replica, &team, "app").await,
+            neighbour: bed.broker(&replica, &other, "app").await,
+            bed,
+            replica,
+            team,
+        }
+    }
+
+    /// Which row of a table is changed.
+    fn row(&self, table: &str) -> String {
+        let which = match table {
+            "tenant" => "true",
+            "token_user" => "name = 'ana'",
+            "workload" => "user_uid = (select user_uid from token_user where name = 'ana')",
+            "token" => "name = 'github'",
+            "consumer" => "token_id = (select token_id from token where name = 'github')",
+            "token_version" => "version = 2",
+            other => panic!("{other}"),
+        };
+        format!("tenant_id = '{}' and {which}", self.team.tenant.id())
+    }
+
+    /// Asks for everything the changed row might stand for now or before.
+    async fn ask_all(&mut self, what: &str) {
+        for user in ["ana", "eve", "bo", "di"] {
+            for token in ["github", "other", "pager"] {
+                match self.broker.ask(user, Some(token)).await {
+                    Ok(Ok(granted)) => panic!("{what}: granted {}", granted.token),
+                    Ok(Err(_)) => {}
+                    // Without its row the tenant has no keys to say no with.
+                    Err(status) => {
+                        assert_eq!(status.code(), Code::Internal, "{what}");
+                        assert!(what.starts_with("tenant."), "{what}");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn failures(&self, of: &str) -> i64 {
+        let query = format!("select count(*) from integrity_failure where table_name like '{of}'");
+        self.bed.count(&query).await
+    }
+}
+
+#[tokio::test]
+async fn no_deciding_column_can_be_changed_by_sql() {
+    let mut scene = Scene::new("rows").await;
+    assert_eq!(scene.broker.granted("ana", "github").await.version, 2);
+    for (table, column, value) in TAMPERED {
+        let what = format!("{table}.{column}");
+        let row = scene.row(table);
+        scene
+            .bed
+            .tamper(&format!("create table saved as table {table}"))
+            .await;
+        let update = format!("update {table} set {column} = {value} where {row}");
+        assert_eq!(scene.bed.tamper(&update).await, 1, "{what}");
+
+        // Twice: a row is recorded once, however often it is met.
+        scene.ask_all(&what).await;
+        scene.ask_all(&what).await;
+        assert_eq!(scene.failures("%").await, 1, "{what}");
+        assert_eq!(scene.failures(table).await, 1, "{what}");
+        scene.neighbour.granted("cy", "stripe").await;
+        if table != "tenant" {
+            scene.broker.granted("bo", "slack").await;
+        }
+
+        // Put back, it is believed again.
+        scene.bed.tamper(&format!("delete from {table}")).await;
+        scene
+            .bed
+            .tamper(&format!("insert into {table} table saved"))
+            .await;
+        scene.bed.tamper("drop table saved").await;
+        scene.bed.tamper("delete from integrity_failure").await;
+        assert_eq!(
+            scene.broker.granted("ana", "github").await.version,
+            2,
+            "{what}"
+        );
+    }
+    scene.replica.stop().await;
+}
+
+#[tokio::test]
+async fn an_incarnation_is_who_it_was_when_it_attached() {
+    let mut scene = Scene::new("rows_incarnation").await;
+    let id = scene.broker.incarnation_uuid();
+    for (column, value) in [
+        ("pod_uid", "'other'"),
+        ("pod_name", "'other'"),
+        ("service_account_name", "'other'"),
+        ("service_account_uid", "'other'"),
+        ("key_version", "2"),
+        ("mac", "sha256(mac)"),
+    ] {
+        scene
+            .bed
+            .tamper("create table saved as table incarnation")
+            .await;
+        let row = format!("incarnation_id = '{id}'");
+        let update = format!("update incarnation set {column} = {value} where {row}");
+        assert_eq!(scene.bed.tamper(&update).await, 1);
+        let refused = scene.broker.ask("ana", Some("github")).await.err().unwrap();
+        assert_eq!(refused.code(), Code::Unauthenticated, "{column}");
+        assert_eq!(scene.failures("incarnation").await, 1, "{column}");
+        scene.neighbour.granted("cy", "stripe").await;
+
+        scene.bed.tamper("delete from incarnation").await;
+        scene
+            .bed
+            .tamper("insert into incarnation table saved")
+            .await;
+        scene.bed.tamper("drop table saved").await;
+        scene.bed.tamper("delete from integrity_failure").await;
+        scene.neighbour.request_no -= 1;
+        scene.broker.granted("ana", "github").await;
+        scene.neighbour.granted("cy", "stripe").await;
+    }
+    scene.replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_stored_answer_that_was_changed_gives_nothing_away() {
+    let mut scene = Scene::new("rows_answer").await;
+    let mine = scene.broker.granted("ana", "github").await;
+    let theirs = scene.neighbour.granted("cy", "stripe").await;
+    let number = scene.broker.request_no;
+    // The answer is made to name another's allowance, and the allowance another token.
+    for update in [
+        format!(
+            "update incarnation set last_answer = '{{\"allowance_id\": \"{}\"}}'",
+            theirs.allowance_id
+        ),
+        format!(
+            "update allowance set token_id = (select token_id from token where name = 'slack'),
+                                  version = 1
+             where allowance_id = '{}'",
+            mine.allowance_id
+        ),
+    ] {
+        scene.bed.tamper(&update).await;
+        let answer = scene
+            .broker
+            .grant_numbered(number, "ana", Some("github"), 1)
+            .await;
+        let answer = answer.unwrap().answer.unwrap();
+        let bursar_wire::v1alpha1::grant_response::Answer::Granted(granted) = answer else {
+            panic!("denied");
+        };
+        assert_eq!(granted.token, "github");
+        assert_eq!(scene.broker.value(&granted), "two");
+        assert_ne!(granted.allowance_id, theirs.allowance_id);
+    }
+    scene.replica.stop().await;
+}

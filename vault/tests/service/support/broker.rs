@@ -1,0 +1,282 @@
+//! A broker's side of the protocol, without what a broker does besides.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bursar_seal::{Ciphertext, DataKey, TenantId, TokenId, ValueContext};
+use bursar_wire::digest::report_digest;
+use bursar_wire::metadata::{INCARNATION_ID, INCARNATION_PROOF};
+use bursar_wire::tls::TlsError;
+use bursar_wire::v1alpha1::vault_client::VaultClient;
+use bursar_wire::v1alpha1::{
+    AccessRecord, AttachRequest, AttachResponse, Denied, DescribeUserRequest, Event, GrantRequest,
+    GrantResponse, Granted, Incarnation, ReportRequest, ReportResponse, WatchRequest,
+    WorkloadIssuer, denied, describe_user_response, event, grant_response,
+};
+use bursar_wire::{PROTOCOL_MAX, PROTOCOL_MIN, tls};
+use tonic::metadata::MetadataValue;
+use tonic::transport::Channel;
+use tonic::{Request, Status, Streaming};
+use uuid::Uuid;
+
+use super::DEADLINE;
+use super::replica::{Authority, Replica, SERVER_NAME};
+
+#[derive(Clone)]
+pub(crate) struct Broker {
+    pub(crate) client: VaultClient<Channel>,
+    pub(crate) incarnation: Option<Incarnation>,
+    pub(crate) tenant: String,
+    /// The last numbers that were sent.
+    pub(crate) request_no: u64,
+    pub(crate) report_seq: u64,
+}
+
+impl Broker {
+    pub(crate) async fn connect(replica: &Replica, authority: &Authority) -> Self {
+        let connected = Self::connect_to(replica.address, &authority.pem()).await;
+        connected.unwrap()
+    }
+
+    pub(crate) async fn connect_to(address: SocketAddr, ca: &str) -> Result<Self, TlsError> {
+        let config = tls::client_config(ca.as_bytes())?;
+        let address = format!("https://{address}");
+        Ok(Self {
+            client: VaultClient::new(tls::connect(&address, SERVER_NAME, config).await?),
+            incarnation: None,
+            tenant: String::new(),
+            request_no: 0,
+            report_seq: 0,
+        })
+    }
+
+    /// The same incarnation over another replica.
+    pub(crate) async fn moved(&self, replica: &Replica, authority: &Authority) -> Self {
+        Self {
+            client: Self::connect(replica, authority).await.client,
+            ..self.clone()
+        }
+    }
+
+    /// Attaches; shows the previous incarnation if there is one.
+    pub(crate) async fn attach(&mut self, token: &str) -> Result<AttachResponse, Status> {
+        let request = AttachRequest {
+            protocol_min: PROTOCOL_MIN,
+            protocol_max: PROTOCOL_MAX,
+            service_account_token: token.to_owned(),
+            previous: self.incarnation.clone(),
+        };
+        let answer = self.client.attach(request).await?.into_inner();
+        self.incarnation = answer.incarnation.clone();
+        self.tenant = answer.pod.as_ref().unwrap().tenant_id.clone();
+        self.request_no = answer.last_request_no;
+        self.report_seq = answer.last_report_seq;
+        Ok(answer)
+    }
+
+    pub(crate) fn incarnation_uuid(&self) -> Uuid {
+        let id = &self.incarnation.as_ref().unwrap().id;
+        id.rsplit('.').next().unwrap().parse().unwrap()
+    }
+
+    pub(crate) fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Some(incarnation) = &self.incarnation {
+            let metadata = request.metadata_mut();
+            metadata.insert(INCARNATION_ID, incarnation.id.parse().unwrap());
+            let proof = MetadataValue::from_bytes(&incarnation.proof);
+            metadata.insert_bin(INCARNATION_PROOF, proof);
+        }
+        request
+    }
+
+    pub(crate) async fn grant_numbered(
+        &self,
+        number: u64,
+        user: &str,
+        token: Option<&str>,
+        want: u32,
+    ) -> Result<GrantResponse, Status> {
+        let request = self.request(GrantRequest {
+            request_no: number,
+            user_id: user.to_owned(),
+            token: token.map(ToOwned::to_owned),
+            want,
+        });
+        let answer = self.client.clone().grant(request).await?;
+        Ok(answer.into_inner())
+    }
+
+    /// Asks for 100 accesses under the next number.
+    pub(crate) async fn ask(
+        &mut self,
+        user: &str,
+        token: Option<&str>,
+    ) -> Result<Result<Granted, Denied>, Status> {
+        let number = self.request_no + 1;
+        let answer = self.grant_numbered(number, user, token, 100).await?;
+        self.request_no = number;
+        Ok(match answer.answer.unwrap() {
+            grant_response::Answer::Granted(granted) => Ok(granted),
+            grant_response::Answer::Denied(denied) => Err(denied),
+        })
+    }
+
+    /// The same where nothing but a grant will do.
+    pub(crate) async fn granted(&mut self, user: &str, token: &str) -> Granted {
+        match self.ask(user, Some(token)).await.unwrap() {
+            Ok(granted) => granted,
+            Err(denied) => panic!("denied: {denied:?}"),
+        }
+    }
+
+    /// The same where nothing but a denial will do.
+    pub(crate) async fn denied(&mut self, user: &str, token: Option<&str>) -> denied::Code {
+        match self.ask(user, token).await.unwrap() {
+            Ok(granted) => panic!("granted version {} of {}", granted.version, granted.token),
+            Err(denied) => denied.code(),
+        }
+    }
+
+    /// The value behind a grant, opened as a broker does.
+    pub(crate) fn value(&self, granted: &Granted) -> String {
+        let tenant: Uuid = self.tenant.parse().unwrap();
+        let token: Uuid = granted.token_id.parse().unwrap();
+        let context = ValueContext {
+            tenant: TenantId::from(tenant),
+            token: TokenId::from(token),
+            version: granted.version.try_into().unwrap(),
+            column: "ciphertext",
+        };
+        let key = DataKey::from_bytes(&granted.data_key).unwrap();
+        let sealed = Ciphertext::from(granted.ciphertext.clone());
+        let value = key.open_value(&context, &sealed).unwrap();
+        String::from_utf8(value.expose().to_vec()).unwrap()
+    }
+
+    pub(crate) async fn report_numbered(
+        &self,
+        seq: u64,
+        records: Vec<AccessRecord>,
+        closed: Vec<String>,
+    ) -> Result<ReportResponse, Status> {
+        let request = self.request(ReportRequest {
+            seq,
+            digest: report_digest(&records, &closed).to_vec(),
+            records,
+            closed_allowance_ids: closed,
+        });
+        let answer = self.client.clone().report(request).await?;
+        Ok(answer.into_inner())
+    }
+
+    /// Reports under the next number.
+    pub(crate) async fn report(
+        &mut self,
+        records: Vec<AccessRecord>,
+        closed: Vec<String>,
+    ) -> Result<ReportResponse, Status> {
+        let seq = self.report_seq + 1;
+        let answer = self.report_numbered(seq, records, closed).await?;
+        self.report_seq = seq;
+        Ok(answer)
+    }
+
+    pub(crate) async fn describe(
+        &self,
+        user: &str,
+    ) -> Result<describe_user_response::Answer, Status> {
+        let request = self.request(DescribeUserRequest {
+            user_id: user.to_owned(),
+        });
+        let answer = self.client.clone().describe_user(request).await?;
+        Ok(answer.into_inner().answer.unwrap())
+    }
+
+    pub(crate) async fn try_watch(&self) -> Result<Events, Status> {
+        let request = self.request(WatchRequest {});
+        let stream = self.client.clone().watch(request).await?;
+        Ok(Events(stream.into_inner()))
+    }
+
+    /// Watches, and reads up to Synced; the allowances that were recalled before.
+    pub(crate) async fn watch(&self) -> (Events, Vec<String>) {
+        let mut events = self.try_watch().await.unwrap();
+        let mut recalled = Vec::new();
+        loop {
+            match events.next().await {
+                event::Event::Recall(recall) => recalled.extend(recall.allowance_ids),
+                event::Event::Synced(_) => return (events, recalled),
+                other => panic!("before Synced came {other:?}"),
+            }
+        }
+    }
+}
+
+pub(crate) struct Events(Streaming<Event>);
+
+impl Events {
+    /// The next event; `None` at the end of the stream.
+    pub(crate) async fn try_next(&mut self) -> Result<Option<event::Event>, Status> {
+        let next = tokio::time::timeout(DEADLINE, self.0.message()).await;
+        let next = next.expect("no event within a minute")?;
+        Ok(next.map(|event| event.event.unwrap()))
+    }
+
+    pub(crate) async fn next(&mut self) -> event::Event {
+        let next = self.try_next().await.unwrap();
+        next.expect("the stream ended")
+    }
+
+    /// The next event but "forget denials", which comes with every widening.
+    async fn next_loss(&mut self) -> event::Event {
+        loop {
+            match self.next().await {
+                event::Event::ForgetDenials(_) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// The allowances of the next event, which must be a recall.
+    pub(crate) async fn recalled(&mut self) -> Vec<String> {
+        match self.next_loss().await {
+            event::Event::Recall(recall) => recall.allowance_ids,
+            other => panic!("not a recall: {other:?}"),
+        }
+    }
+
+    /// The allowances of the next event, which must say that there is a newer version.
+    pub(crate) async fn superseded(&mut self) -> Vec<String> {
+        match self.next_loss().await {
+            event::Event::Supersede(supersede) => supersede.allowance_ids,
+            other => panic!("not a newer version: {other:?}"),
+        }
+    }
+
+    /// The issuer of the next event, which must be a new one.
+    pub(crate) async fn new_issuer(&mut self) -> WorkloadIssuer {
+        match self.next_loss().await {
+            event::Event::WorkloadIssuer(issuer) => issuer,
+            other => panic!("not an issuer: {other:?}"),
+        }
+    }
+
+    /// True when nothing is taken away for half a second.
+    pub(crate) async fn loses_nothing(&mut self) -> bool {
+        let loss = tokio::time::timeout(Duration::from_millis(500), self.next_loss());
+        loss.await.is_err()
+    }
+}
+
+/// Accesses from an allowance.
+pub(crate) fn served(granted: &Granted, count: u32) -> AccessRecord {
+    AccessRecord {
+        allowance_id: granted.allowance_id.clone(),
+        app_name: "billing".into(),
+        purpose: "sync invoices".into(),
+        count,
+        first_time_ms: 1_000,
+        last_time_ms: 2_000,
+    }
+}

@@ -1,0 +1,266 @@
+//! A bed of one database, one cluster and as many replicas as a test wants.
+
+pub(crate) mod broker;
+pub(crate) mod cluster;
+pub(crate) mod gates;
+pub(crate) mod replica;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bursar_seal::{RootKey, RootKeyVersion, RootKeys, Secret, SystemRandom, TokenId};
+use bursar_testbed::Database;
+use bursar_vault::rows::{Consumer, DeletionPolicy, Role};
+use bursar_vault::service::Settings;
+use bursar_vault::{
+    Controllers, OpenError, Source, SystemClock, Tenant, TokenSpec, TokenState, TokenValue,
+    UserSpec, UserUid, Vault, VaultConfig,
+};
+use sqlx::{AssertSqlSafe, PgPool};
+use uuid::Uuid;
+
+use broker::Broker;
+use cluster::{Cluster, Pod};
+use replica::{Authority, Replica};
+
+/// Long enough for anything that happens at all.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+pub(crate) struct Bed {
+    pub(crate) database: Database,
+    pub(crate) controllers: Controllers,
+    /// The superuser, who can do what an attacker on the database can.
+    pub(crate) sql: PgPool,
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) authority: Authority,
+    lease: Duration,
+}
+
+/// A namespace and its tenant.
+pub(crate) struct Team {
+    pub(crate) namespace: String,
+    pub(crate) namespace_uid: String,
+    pub(crate) tenant: Tenant,
+}
+
+impl Bed {
+    pub(crate) async fn new(hint: &str) -> Self {
+        Self::with_lease(hint, Duration::from_secs(60)).await
+    }
+
+    pub(crate) async fn with_lease(hint: &str, lease: Duration) -> Self {
+        let database = bursar_testbed::shared().database(hint).await.unwrap();
+        let vault = open(&database.owner_url, lease).await;
+        let term = vault.take_term().await.unwrap();
+        Self {
+            controllers: vault.controllers(term),
+            sql: PgPool::connect(&database.superuser_url).await.unwrap(),
+            cluster: Arc::new(Cluster::new()),
+            authority: Authority::new(),
+            database,
+            lease,
+        }
+    }
+
+    /// The next leader's controllers, whose connections `shut_out` does not end.
+    pub(crate) async fn controllers_elsewhere(&self) -> Controllers {
+        let vault = try_open(&self.database.superuser_url, self.lease).await;
+        let vault = vault.unwrap();
+        let term = vault.take_term().await.unwrap();
+        vault.controllers(term)
+    }
+
+    pub(crate) async fn replica(&self) -> Replica {
+        self.replica_with(Settings::default()).await
+    }
+
+    /// A replica, with connections of its own.
+    pub(crate) async fn replica_with(&self, settings: Settings) -> Replica {
+        let vault = open(&self.database.owner_url, self.lease).await;
+        Replica::start(vault, &self.cluster, &self.authority, settings).await
+    }
+
+    /// The same while connections to the database are being killed.
+    pub(crate) async fn replica_retried(&self) -> Replica {
+        loop {
+            if let Ok(vault) = try_open(&self.database.owner_url, self.lease).await {
+                let settings = Settings::default();
+                let started = Replica::try_start(vault, &self.cluster, &self.authority, settings);
+                if let Ok(replica) = started.await {
+                    return replica;
+                }
+            }
+        }
+    }
+
+    pub(crate) async fn team(&self, namespace: &str) -> Team {
+        let uid = Uuid::new_v4().to_string();
+        let tenant = self
+            .controllers
+            .ensure_tenant(&namespace.parse().unwrap(), &uid.parse().unwrap())
+            .await
+            .unwrap();
+        Team {
+            namespace: namespace.to_owned(),
+            namespace_uid: uid,
+            tenant,
+        }
+    }
+
+    /// A user that the service account `app` may act as.
+    pub(crate) async fn user(&self, team: &Team, name: &str) -> UserSpec {
+        let spec = user(name);
+        self.apply_user(team, &spec).await;
+        spec
+    }
+
+    pub(crate) async fn apply_user(&self, team: &Team, spec: &UserSpec) {
+        self.controllers
+            .apply_user(&team.tenant, spec)
+            .await
+            .unwrap();
+    }
+
+    /// A token of that user with the value `VALUE of NAME`.
+    pub(crate) async fn token(&self, team: &Team, user: &UserSpec, name: &str) -> TokenSpec {
+        let spec = token(name, user);
+        self.store(team, &spec, &format!("VALUE of {name}")).await;
+        spec
+    }
+
+    pub(crate) async fn store(&self, team: &Team, spec: &TokenSpec, value: &str) -> TokenState {
+        let value = TokenValue::new(Secret::from(value.as_bytes().to_vec())).unwrap();
+        let source = Source::SecretKeyRef(&value);
+        self.controllers
+            .apply_token(&team.tenant, spec, source)
+            .await
+            .unwrap()
+    }
+
+    /// Applies a spec without its Secret being readable.
+    pub(crate) async fn apply(&self, team: &Team, spec: &TokenSpec) -> TokenState {
+        let applied = self
+            .controllers
+            .apply_token(&team.tenant, spec, Source::Unavailable)
+            .await;
+        applied.unwrap()
+    }
+
+    /// A broker that has attached for a new pod of the service account.
+    pub(crate) async fn broker(
+        &self,
+        replica: &Replica,
+        team: &Team,
+        service_account: &str,
+    ) -> Broker {
+        let pod = Pod::new(team, service_account);
+        let token = self.cluster.token(&pod);
+        let mut broker = Broker::connect(replica, &self.authority).await;
+        broker.attach(&token).await.unwrap();
+        broker
+    }
+
+    /// Runs SQL as the superuser, without foreign keys in the way.
+    pub(crate) async fn tamper(&self, statement: &str) -> u64 {
+        let mut transaction = self.sql.begin().await.unwrap();
+        sqlx::raw_sql("set local session_replication_role = replica")
+            .execute(&mut *transaction)
+            .await
+            .unwrap();
+        let done = sqlx::query(AssertSqlSafe(statement.to_owned()))
+            .execute(&mut *transaction)
+            .await
+            .unwrap_or_else(|error| panic!("{statement}: {error}"));
+        transaction.commit().await.unwrap();
+        done.rows_affected()
+    }
+
+    pub(crate) async fn count(&self, query: &str) -> i64 {
+        sqlx::query_scalar(AssertSqlSafe(query.to_owned()))
+            .fetch_one(&self.sql)
+            .await
+            .unwrap_or_else(|error| panic!("{query}: {error}"))
+    }
+
+    /// Ends every connection of the replicas and lets none in; how many there were.
+    pub(crate) async fn shut_out(&self) -> u64 {
+        let name = &self.database.name;
+        self.tamper(&format!("alter role \"{name}\" connection limit 0"))
+            .await;
+        self.tamper(&format!(
+            "select pg_terminate_backend(pid) from pg_stat_activity where usename = '{name}'"
+        ))
+        .await
+    }
+
+    /// Lets the replicas in again.
+    pub(crate) async fn let_in(&self) {
+        let name = &self.database.name;
+        self.tamper(&format!("alter role \"{name}\" connection limit -1"))
+            .await;
+    }
+
+    /// Waits until a query counts to `wanted`.
+    pub(crate) async fn until_count(&self, query: &str, wanted: i64) {
+        let reached = async {
+            while self.count(query).await != wanted {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(DEADLINE, reached).await.is_err() {
+            panic!("{query}: {} and not {wanted}", self.count(query).await);
+        }
+    }
+}
+
+async fn open(url: &str, lease: Duration) -> Vault {
+    try_open(url, lease).await.unwrap()
+}
+
+async fn try_open(url: &str, lease: Duration) -> Result<Vault, OpenError> {
+    let root = RootKey::from_bytes(RootKeyVersion::FIRST, &[7; 32]).unwrap();
+    Vault::open(VaultConfig {
+        database_url: url.to_owned(),
+        insecure_database: false,
+        max_connections: 8,
+        cluster_id: "cluster-1".to_owned(),
+        roots: RootKeys::new([root]).unwrap(),
+        random: Arc::new(SystemRandom),
+        clock: Arc::new(SystemClock),
+        lease,
+    })
+    .await
+}
+
+pub(crate) fn user(name: &str) -> UserSpec {
+    UserSpec {
+        uid: UserUid::from(Uuid::new_v4()),
+        name: name.parse().unwrap(),
+        email: None,
+        role: Role::Member,
+        suspended: false,
+        workloads: vec!["app".parse().unwrap()],
+    }
+}
+
+pub(crate) fn token(name: &str, user: &UserSpec) -> TokenSpec {
+    TokenSpec {
+        id: TokenId::from(Uuid::new_v4()),
+        name: name.parse().unwrap(),
+        user_uid: user.uid,
+        provider: "github".parse().unwrap(),
+        expiration_time: None,
+        consumers: None,
+        through_version: None,
+        deletion_policy: DeletionPolicy::Retain,
+        known_version: None,
+    }
+}
+
+pub(crate) fn consumer(service_account: &str, purposes: Option<&[&str]>) -> Consumer {
+    let purposes = purposes.map(|purposes| {
+        let parsed = purposes.iter().map(|purpose| purpose.parse().unwrap());
+        parsed.collect()
+    });
+    Consumer::new(service_account.parse().unwrap(), purposes)
+}

@@ -1,0 +1,106 @@
+//! What brokers never accounted for, and what they account for late.
+
+use std::time::Duration;
+
+use bursar_vault::service::Settings;
+
+use crate::support::Bed;
+use crate::support::broker::served;
+
+fn quick() -> Settings {
+    Settings {
+        lapse_grace: Duration::from_secs(1),
+        sweep_interval: Duration::from_millis(100),
+        ..Settings::default()
+    }
+}
+
+#[tokio::test]
+async fn what_is_never_accounted_for_is_recorded_once_and_corrected_by_a_late_report() {
+    let bed = Bed::with_lease("sweep", Duration::from_secs(1)).await;
+    let (replica, second) = (
+        bed.replica_with(quick()).await,
+        bed.replica_with(quick()).await,
+    );
+    let team = bed.team("team").await;
+    let ana = bed.user(&team, "ana").await;
+    bed.token(&team, &ana, "github").await;
+    let mut broker = bed.broker(&replica, &team, "app").await;
+    let first = broker.granted("ana", "github").await;
+    let second_grant = broker.granted("ana", "github").await;
+    broker
+        .report(vec![served(&first, 10)], vec![])
+        .await
+        .unwrap();
+
+    // Both replicas sweep.
+    let lapsed = "select count(*) from allowance where state = 'Lapsed'";
+    bed.until_count(lapsed, 2).await;
+    let unaccounted = "select coalesce(sum(count), 0)::bigint from access_record
+                       where outcome = 'Unaccounted' and report_seq = 0";
+    assert_eq!(bed.count(unaccounted).await, 190);
+    let records = "select count(*) from access_record where outcome = 'Unaccounted'";
+    assert_eq!(bed.count(records).await, 2);
+    let metric = "bursar_vault_unaccounted_accesses_total";
+    assert_eq!(replica.metric(metric) + second.metric(metric), 190);
+
+    // The broker was cut off and comes back with what it served.
+    let closed = vec![first.allowance_id.clone()];
+    broker
+        .report(vec![served(&first, 30)], closed)
+        .await
+        .unwrap();
+    broker
+        .report(vec![served(&second_grant, 5)], vec![])
+        .await
+        .unwrap();
+    let accounted = "select coalesce(sum(count), 0)::bigint from access_record
+                     where outcome = 'Accounted'";
+    assert_eq!(bed.count(accounted).await, 90 + 5);
+    let balance = format!(
+        "select count(*) from allowance where allowance_id = '{}' and state = 'Closed'
+             and used = 40 and returned = 60",
+        first.allowance_id
+    );
+    assert_eq!(bed.count(&balance).await, 1);
+    assert_eq!(bed.count(lapsed).await, 1);
+    assert_eq!(bed.count(unaccounted).await, 190);
+    replica.stop().await;
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_lapses_before_brokers_had_time_to_report_to_this_replica() {
+    let bed = Bed::with_lease("sweep_contact", Duration::from_secs(1)).await;
+    let team = bed.team("team").await;
+    let ana = bed.user(&team, "ana").await;
+    bed.token(&team, &ana, "github").await;
+    let replica = bed.replica().await;
+    let mut broker = bed.broker(&replica, &team, "app").await;
+    broker.granted("ana", "github").await;
+    replica.stop().await;
+    bed.tamper("update allowance set expires_time = now() - interval '1 day'")
+        .await;
+
+    // It has swept many times, but not for as long as the grace is.
+    let settings = Settings {
+        lapse_grace: Duration::from_secs(3600),
+        ..quick()
+    };
+    let replica = bed.replica_with(settings).await;
+    let old = "insert into change (shard, seq, tenant_id, kind, changed_time)
+               select 0, n, gen_random_uuid(), 'Widen', now() - interval '25 hours'
+               from generate_series(-5, -1) as n";
+    for _ in 0..3 {
+        bed.tamper(old).await;
+        // Changes older than a day are trimmed by each sweep.
+        bed.until_count("select count(*) from change where seq < 0", 0)
+            .await;
+    }
+    assert_eq!(
+        bed.count("select count(*) from allowance where state = 'Open'")
+            .await,
+        1
+    );
+    replica.stop().await;
+}

@@ -1,0 +1,24 @@
+//! The vault's store on a real Postgres. Each test has a database of its own.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a helper that fails has failed its test"
+)]
+
+mod deletion;
+mod fixture;
+mod integrity;
+mod leaks;
+mod opening;
+mod outage;
+mod repair;
+mod reuse;
+mod revocation;
+mod rollback;
+mod swaps;
+mod team;
+mod tenants;
+mod term;
+mod tokens;
+mod users;
