@@ -1,0 +1,79 @@
+//! What reconciling needs, whatever the object.
+
+use std::sync::Arc;
+
+use bursar_crds::{StoredToken, TokenUser};
+use bursar_vault::{Clock, Controllers, Namespace, NamespaceUid, Tenant, VaultError};
+use k8s_openapi::api::core::v1::Namespace as KubernetesNamespace;
+use kube::core::PartialObjectMeta;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Client, ResourceExt};
+
+use crate::backoff::Backoff;
+use crate::clocks::Clocks;
+use crate::directory::{Directory, Place};
+use crate::failure::Failure;
+use crate::kind::Objects;
+use crate::metrics::Metrics;
+use crate::object::Events;
+use crate::secrets::Onboarding;
+use crate::stop::Stop;
+
+/// A namespace without the rest of it.
+pub(crate) type NamespaceMeta = PartialObjectMeta<KubernetesNamespace>;
+
+/// The lists that stand in for reads from the API server.
+pub(crate) struct Lists {
+    pub(crate) namespaces: Store<NamespaceMeta>,
+    pub(crate) users: Objects<TokenUser>,
+    pub(crate) tokens: Objects<StoredToken>,
+}
+
+/// Shared by all attempts at all objects.
+pub(crate) struct Context {
+    pub(crate) client: Client,
+    pub(crate) vault: Controllers,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) clocks: Clocks,
+    pub(crate) lists: Lists,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) onboarding: Arc<Onboarding>,
+    pub(crate) events: Events,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) users_backoff: Backoff<Place>,
+    pub(crate) tokens_backoff: Backoff<Place>,
+    /// Given when another process reconciles now.
+    pub(crate) superseded: Stop,
+}
+
+impl Context {
+    /// The tenant of a namespace, made if it is new.
+    pub(crate) async fn ensure_tenant(&self, namespace: &str) -> Result<Tenant, Failure> {
+        let (name, uid) = self.namespace(namespace)?;
+        Ok(self.vault.ensure_tenant(&name, &uid).await?)
+    }
+
+    /// The tenant of a namespace, if there is one.
+    pub(crate) async fn tenant(&self, namespace: &str) -> Result<Option<Tenant>, Failure> {
+        let (name, uid) = self.namespace(namespace)?;
+        match self.vault.vault().tenant_of(&name, &uid).await {
+            Err(VaultError::TenantRetired { .. }) => Ok(None),
+            other => Ok(other?),
+        }
+    }
+
+    fn namespace(&self, name: &str) -> Result<(Namespace, NamespaceUid), Failure> {
+        let not_listed = || Failure::NamespaceNotListed(name.to_owned());
+        let listed = self
+            .lists
+            .namespaces
+            .get(&ObjectRef::new(name))
+            .ok_or_else(not_listed)?;
+        let uid = listed.uid().unwrap_or_default();
+        match (Namespace::try_from(name), NamespaceUid::try_from(uid)) {
+            (Ok(name), Ok(uid)) => Ok((name, uid)),
+            // The API server has given neither such a name nor such a UID to a namespace.
+            _ => Err(not_listed()),
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! Who has to hear of what: every change that is heard of comes through here, and wakes the
+//! objects it matters to.
+//!
+//! | what changed | who is reconciled |
+//! |---|---|
+//! | an object's spec, deletion or finalizer | the object |
+//! | a user's email, or a user with one is gone | the users with that email |
+//! | what a user's status says, or a user is gone | the tokens of the user |
+//! | a Secret | the tokens that name it |
+//! | whether a namespace's Secrets may be read | all in the namespace |
+
+mod index;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bursar_crds::{StoredToken, TokenUser};
+use bursar_vault::Email;
+use kube::runtime::reflector::ObjectRef;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+pub(crate) use index::{Asked, Place, Seen};
+
+use crate::gone::Gone;
+use crate::kind::{Kind, Ref, TokenLink};
+use index::Index;
+
+/// Which objects exist, and how to wake them.
+pub(crate) struct Directory {
+    users: Mutex<Index<Email>>,
+    tokens: Mutex<Index<TokenLink>>,
+    // Unbounded, and yet bounded: the controllers merge what waits for the same object.
+    wake_users: UnboundedSender<Ref<TokenUser>>,
+    wake_tokens: UnboundedSender<Ref<StoredToken>>,
+    gone: UnboundedSender<Gone>,
+}
+
+/// The objects to reconcile, for the controllers.
+pub(crate) struct Woken {
+    pub(crate) users: UnboundedReceiver<Ref<TokenUser>>,
+    pub(crate) tokens: UnboundedReceiver<Ref<StoredToken>>,
+    /// What is to be ended.
+    pub(crate) gone: UnboundedReceiver<Gone>,
+}
+
+/// A kind that the directory lists.
+pub(crate) trait Listed: Kind {
+    /// An object was heard of.
+    fn applied(directory: &Directory, place: &Place, seen: Seen<Self::Link>);
+    /// An object is gone.
+    fn removed(directory: &Directory, place: &Place);
+    /// All that are listed.
+    fn places(directory: &Directory) -> Vec<Place>;
+    /// Reconciles an object.
+    fn wake(directory: &Directory, place: &Place);
+}
+
+impl Directory {
+    /// An empty one.
+    pub(crate) fn new() -> (Self, Woken) {
+        let (wake_users, users) = unbounded_channel();
+        let (wake_tokens, tokens) = unbounded_channel();
+        let (gone_sender, gone) = unbounded_channel();
+        let directory = Self {
+            users: Mutex::default(),
+            tokens: Mutex::default(),
+            wake_users,
+            wake_tokens,
+            gone: gone_sender,
+        };
+        (
+            directory,
+            Woken {
+                users,
+                tokens,
+                gone,
+            },
+        )
+    }
+
+    /// A Secret was changed, added or removed.
+    pub(crate) fn secret_changed(&self, namespace: &str, name: &str) {
+        self.wake_tokens_with(namespace, &TokenLink::Secret(name.to_owned()));
+    }
+
+    /// Whether Secrets may be read there has changed, or many of them have.
+    pub(crate) fn namespace_changed(&self, namespace: &str) {
+        let users = lock(&self.users).within(namespace);
+        let tokens = lock(&self.tokens).within(namespace);
+        self.wake_all::<TokenUser>(namespace, users);
+        self.wake_all::<StoredToken>(namespace, tokens);
+    }
+
+    /// Whether there is any object of ours.
+    pub(crate) fn has_objects(&self, namespace: &str) -> bool {
+        !lock(&self.users).is_empty_in(namespace) || !lock(&self.tokens).is_empty_in(namespace)
+    }
+
+    /// The names of the users that have an e-mail address in their spec.
+    pub(crate) fn users_with(&self, namespace: &str, email: &Email) -> Vec<String> {
+        lock(&self.users).sharing(namespace, email)
+    }
+
+    /// The object that was seen before is another one now, or none.
+    fn ended<K: Kind>(&self, namespace: &str, before: Option<&Asked>, now: Option<&Asked>) {
+        let uid = |asked: Option<&Asked>| asked?.uid.as_deref()?.parse().ok();
+        if let Some(before) = uid(before)
+            && Some(before) != uid(now)
+        {
+            // Nobody listens only when the controllers have ended.
+            let _ = self.gone.send(Gone {
+                kind: K::METRIC,
+                namespace: namespace.to_owned(),
+                uid: before,
+            });
+        }
+    }
+
+    fn wake_tokens_with(&self, namespace: &str, link: &TokenLink) {
+        let tokens = lock(&self.tokens).sharing(namespace, link);
+        self.wake_all::<StoredToken>(namespace, tokens);
+    }
+
+    fn wake_users_with(&self, namespace: &str, email: &Email) {
+        let users = self.users_with(namespace, email);
+        self.wake_all::<TokenUser>(namespace, users);
+    }
+
+    fn wake_all<K: Listed>(&self, namespace: &str, names: Vec<String>) {
+        for name in names {
+            K::wake(self, &(namespace.to_owned(), name));
+        }
+    }
+}
+
+impl Listed for TokenUser {
+    fn applied(directory: &Directory, place: &Place, seen: Seen<Email>) {
+        let before = lock(&directory.users).insert(place, seen.clone());
+        let (namespace, name) = place;
+        let asked_before = before.as_ref().map(|before| &before.asked);
+        directory.ended::<Self>(namespace, asked_before, Some(&seen.asked));
+        if before.as_ref().map(|before| &before.asked) != Some(&seen.asked) {
+            Self::wake(directory, place);
+            let emails_before = before.iter().flat_map(|before| &before.links);
+            for email in emails_before.chain(&seen.links) {
+                directory.wake_users_with(namespace, email);
+            }
+        }
+        if before.is_none_or(|before| before.said != seen.said) {
+            directory.wake_tokens_with(namespace, &TokenLink::User(name.clone()));
+        }
+    }
+
+    fn removed(directory: &Directory, place: &Place) {
+        let before = lock(&directory.users).remove(place);
+        let (namespace, name) = place;
+        directory.ended::<Self>(namespace, before.as_ref().map(|before| &before.asked), None);
+        for email in before.iter().flat_map(|before| &before.links) {
+            directory.wake_users_with(namespace, email);
+        }
+        directory.wake_tokens_with(namespace, &TokenLink::User(name.clone()));
+    }
+
+    fn places(directory: &Directory) -> Vec<Place> {
+        lock(&directory.users).places()
+    }
+
+    fn wake(directory: &Directory, (namespace, name): &Place) {
+        // Nobody listens only when the controllers have ended.
+        let _ = directory
+            .wake_users
+            .send(ObjectRef::new(name).within(namespace));
+    }
+}
+
+impl Listed for StoredToken {
+    fn applied(directory: &Directory, place: &Place, seen: Seen<TokenLink>) {
+        let asked = seen.asked.clone();
+        let before = lock(&directory.tokens).insert(place, seen);
+        let asked_before = before.as_ref().map(|before| &before.asked);
+        directory.ended::<Self>(&place.0, asked_before, Some(&asked));
+        if before.map(|before| before.asked) != Some(asked) {
+            Self::wake(directory, place);
+        }
+    }
+
+    fn removed(directory: &Directory, place: &Place) {
+        let before = lock(&directory.tokens).remove(place);
+        directory.ended::<Self>(&place.0, before.as_ref().map(|before| &before.asked), None);
+    }
+
+    fn places(directory: &Directory) -> Vec<Place> {
+        lock(&directory.tokens).places()
+    }
+
+    fn wake(directory: &Directory, (namespace, name): &Place) {
+        let _ = directory
+            .wake_tokens
+            .send(ObjectRef::new(name).within(namespace));
+    }
+}
+
+fn lock<L>(index: &Mutex<Index<L>>) -> MutexGuard<'_, Index<L>> {
+    // Nothing panics while one is held.
+    index.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use bursar_crds::{StoredToken, TokenUser};
+    use bursar_vault::Email;
+
+    use super::{Asked, Directory, Listed, Place, Seen, Woken};
+    use crate::kind::TokenLink;
+
+    fn place(name: &str) -> Place {
+        ("team".to_owned(), name.to_owned())
+    }
+
+    fn seen<L>(generation: i64, said: &str, links: Vec<L>) -> Seen<L> {
+        let asked = Asked {
+            uid: None,
+            generation: Some(generation),
+            finalizer: true,
+        };
+        Seen {
+            asked,
+            said: said.to_owned(),
+            links,
+        }
+    }
+
+    fn email(text: &str) -> Email {
+        Email::try_from(text).unwrap()
+    }
+
+    /// The names of all that were woken since last time, each once.
+    fn woken(woken: &mut Woken) -> (Vec<String>, Vec<String>) {
+        let (mut users, mut tokens) = (vec![], vec![]);
+        while let Ok(user) = woken.users.try_recv() {
+            users.push(user.name);
+        }
+        while let Ok(token) = woken.tokens.try_recv() {
+            tokens.push(token.name);
+        }
+        for names in [&mut users, &mut tokens] {
+            names.sort();
+            names.dedup();
+        }
+        (users, tokens)
+    }
+
+    fn directory() -> (Directory, Woken) {
+        let (directory, mut queue) = Directory::new();
+        let github = vec![TokenLink::User("ana".into()), TokenLink::Secret("s".into())];
+        StoredToken::applied(&directory, &place("github"), seen(1, "", github));
+        let slack = vec![TokenLink::User("bo".into())];
+        StoredToken::applied(&directory, &place("slack"), seen(1, "", slack));
+        TokenUser::applied(
+            &directory,
+            &place("ana"),
+            seen(1, "Ready", vec![email("a@x")]),
+        );
+        woken(&mut queue);
+        (directory, queue)
+    }
+
+    #[test]
+    fn nothing_is_woken_when_nothing_changed() {
+        let (directory, mut queue) = directory();
+        TokenUser::applied(
+            &directory,
+            &place("ana"),
+            seen(1, "Ready", vec![email("a@x")]),
+        );
+        let slack = vec![TokenLink::User("bo".into())];
+        StoredToken::applied(&directory, &place("slack"), seen(1, "other", slack));
+        assert_eq!(woken(&mut queue), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_user_wakes_its_tokens_when_its_status_says_something_new_and_when_it_is_gone() {
+        let (directory, mut queue) = directory();
+        TokenUser::applied(
+            &directory,
+            &place("ana"),
+            seen(1, "Suspended", vec![email("a@x")]),
+        );
+        assert_eq!(woken(&mut queue), (vec![], vec!["github".to_owned()]));
+        TokenUser::removed(&directory, &place("ana"));
+        assert_eq!(woken(&mut queue), (vec![], vec!["github".to_owned()]));
+    }
+
+    #[test]
+    fn users_that_share_an_email_hear_of_each_other() {
+        let (directory, mut queue) = directory();
+        TokenUser::applied(&directory, &place("bo"), seen(1, "", vec![email("A@x")]));
+        assert_eq!(woken(&mut queue).0, ["ana", "bo"]);
+        TokenUser::applied(
+            &directory,
+            &place("ana"),
+            seen(2, "Ready", vec![email("b@x")]),
+        );
+        assert_eq!(
+            woken(&mut queue).0,
+            ["ana", "bo"],
+            "the address that ana gave up is free"
+        );
+        TokenUser::removed(&directory, &place("ana"));
+        assert_eq!(woken(&mut queue).0, Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_object_that_is_gone_or_another_one_is_ended_once() {
+        let (directory, mut queue) = directory();
+        let of = |number| Asked {
+            uid: Some(uuid::Uuid::from_u128(number).to_string()),
+            generation: Some(1),
+            finalizer: true,
+        };
+        let token = |number| Seen {
+            asked: of(number),
+            said: String::new(),
+            links: vec![],
+        };
+        let mut ended = || queue.gone.try_recv().ok().map(|gone| gone.uid.as_u128());
+        StoredToken::applied(&directory, &place("t"), token(1));
+        StoredToken::applied(&directory, &place("t"), token(1));
+        assert_eq!(ended(), None);
+        StoredToken::applied(&directory, &place("t"), token(2));
+        assert_eq!(ended(), Some(1));
+        StoredToken::removed(&directory, &place("t"));
+        StoredToken::removed(&directory, &place("t"));
+        assert_eq!((ended(), ended()), (Some(2), None));
+    }
+
+    #[test]
+    fn a_secret_wakes_the_tokens_that_name_it_and_a_namespace_wakes_all() {
+        let (directory, mut queue) = directory();
+        directory.secret_changed("team", "s");
+        assert_eq!(woken(&mut queue), (vec![], vec!["github".to_owned()]));
+        directory.secret_changed("other", "s");
+        assert_eq!(woken(&mut queue), (vec![], vec![]));
+        directory.namespace_changed("team");
+        let all = (
+            vec!["ana".to_owned()],
+            vec!["github".to_owned(), "slack".to_owned()],
+        );
+        assert_eq!(woken(&mut queue), all);
+    }
+}

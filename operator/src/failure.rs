@@ -1,0 +1,116 @@
+//! Why an attempt at one object failed, and what its author gets to read.
+
+use bursar_crds::reasons::{ReadyReason, UsableReason};
+use bursar_vault::{Category, VaultError};
+
+use crate::metrics::Outcome;
+use crate::object::{Said, Verdict};
+
+/// Why an attempt at one object failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The vault did not store it.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The Kubernetes API did not answer or refused.
+    #[error("the Kubernetes API: {0}")]
+    Kubernetes(#[source] Box<kube::Error>),
+    /// The object's namespace is not in the list of namespaces.
+    #[error("namespace {0} is not listed yet")]
+    NamespaceNotListed(String),
+    /// An object without a UID, or with one that is none.
+    #[error("the object's metadata.uid is not a UUID")]
+    NoUid,
+}
+
+impl From<kube::Error> for Failure {
+    fn from(error: kube::Error) -> Self {
+        Self::Kubernetes(Box::new(error))
+    }
+}
+
+impl Failure {
+    /// The metric's label.
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Vault(VaultError::UserNotFound { .. }) | Self::NamespaceNotListed(_) => {
+                Outcome::Waiting
+            }
+            Self::Vault(_) => Outcome::VaultError,
+            Self::Kubernetes(_) | Self::NoUid => Outcome::KubernetesError,
+        }
+    }
+
+    /// Whether another process reconciles now, and this one must not.
+    pub(crate) fn is_superseded(&self) -> bool {
+        matches!(self, Self::Vault(error) if error.category() == Category::Superseded)
+    }
+
+    /// What to write on the object, if anything, after it failed so many times in a row.
+    ///
+    /// What may pass by itself is written when it has not passed by the second attempt: a short
+    /// outage of the database does not touch every object's status twice.
+    pub(crate) fn verdict(&self, failures: u32) -> Option<Verdict> {
+        let persists = failures > 1;
+        let error = match self {
+            Self::Vault(error) => error,
+            Self::Kubernetes(error) if persists && is_refusal(error) => {
+                let message = "The API server refuses what bursar-operator has to write on this \
+                               object; its log says what. Look for an admission policy in the \
+                               way, and at the operator's rights.";
+                return Some(ready(ReadyReason::Pending, message));
+            }
+            _ => return None,
+        };
+        match error {
+            VaultError::TermSuperseded { .. } => None,
+            VaultError::RowRolledBack { .. } => Some(both(
+                ReadyReason::RowRolledBack,
+                UsableReason::RowRolledBack,
+                error,
+            )),
+            VaultError::Integrity(_) => Some(both(
+                ReadyReason::IntegrityFailure,
+                UsableReason::IntegrityFailure,
+                error,
+            )),
+            VaultError::UserNotFound { .. } => persists.then(|| {
+                let message = "The TokenUser exists, and is not in the vault yet: its own \
+                               conditions say why.";
+                ready(ReadyReason::UserNotFound, message)
+            }),
+            VaultError::Database(_) if error.category() == Category::Unavailable => {
+                persists.then(|| {
+                    let message = "The vault's database cannot be reached, so changes wait; \
+                                   bursar-operator goes on trying, and its log says more.";
+                    ready(ReadyReason::VaultUnavailable, message)
+                })
+            }
+            _ => Some(ready(
+                ReadyReason::VaultUnavailable,
+                "The vault could not store this; bursar-operator goes on trying, and its log \
+                 says why.",
+            )),
+        }
+    }
+}
+
+/// Forbidden or invalid: trying again does not help, a person does.
+fn is_refusal(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if matches!(status.code, 403 | 422))
+}
+
+fn ready(reason: ReadyReason, message: &str) -> Verdict {
+    Verdict {
+        ready: Said::new(reason, message),
+        usable: None,
+    }
+}
+
+fn both(ready: ReadyReason, usable: UsableReason, error: &VaultError) -> Verdict {
+    let message = error.to_string();
+    Verdict {
+        ready: Said::new(ready, message.as_str()),
+        usable: Some(Said::new(usable, message)),
+    }
+}

@@ -1,0 +1,187 @@
+//! What the operator counts. Labels come from fixed sets, so that no user, token
+//! or namespace is named and their number is bounded.
+
+use std::fmt;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+/// A kind of ours.
+#[derive(Clone, Copy, Debug, EncodeLabelValue, Eq, Hash, PartialEq)]
+pub(crate) enum Kind {
+    /// A person or team.
+    TokenUser,
+    /// A token of one.
+    StoredToken,
+}
+
+/// How an attempt at one object ended.
+#[derive(Clone, Copy, Debug, EncodeLabelValue, Eq, Hash, PartialEq)]
+pub(crate) enum Outcome {
+    /// The vault holds what the spec says.
+    Reconciled,
+    /// The spec cannot be realised as it is; a condition says why.
+    Refused,
+    /// The object waits for something that is expected to come by itself.
+    Waiting,
+    /// The object is gone, and its rows are dead.
+    Deleted,
+    /// The vault could not do it.
+    VaultError,
+    /// The Kubernetes API could not do it.
+    KubernetesError,
+    /// The object cannot be read.
+    Undecodable,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ReconcileLabels {
+    kind: Kind,
+    result: Outcome,
+}
+
+/// The operator's metrics, and in time those of the vault's service.
+pub(crate) struct Metrics {
+    registry: Registry,
+    service: OnceLock<Registry>,
+    reconciles: Family<ReconcileLabels, Counter>,
+    versions_stored: Counter,
+    secret_to_stored: Histogram,
+    namespaces_onboarded: Gauge,
+    database_clock_ahead: Gauge<f64, std::sync::atomic::AtomicU64>,
+    controllers_active: Gauge,
+}
+
+impl Metrics {
+    /// All at zero.
+    pub(crate) fn new() -> Self {
+        let metrics = Self {
+            registry: Registry::with_prefix("bursar"),
+            service: OnceLock::new(),
+            reconciles: Family::default(),
+            versions_stored: Counter::default(),
+            // 1 ms to 32 s.
+            secret_to_stored: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
+            namespaces_onboarded: Gauge::default(),
+            database_clock_ahead: Gauge::default(),
+            controllers_active: Gauge::default(),
+        };
+        metrics.registered()
+    }
+
+    fn registered(mut self) -> Self {
+        let registry = &mut self.registry;
+        registry.register(
+            "reconciles",
+            "Attempts to bring the vault in line with an object",
+            self.reconciles.clone(),
+        );
+        registry.register(
+            "versions_stored",
+            "Token versions stored in the vault by this process",
+            self.versions_stored.clone(),
+        );
+        registry.register_with_unit(
+            "secret_to_stored",
+            "From hearing of a changed Secret to its value being stored",
+            Unit::Seconds,
+            self.secret_to_stored.clone(),
+        );
+        registry.register(
+            "namespaces_onboarded",
+            "Namespaces with objects of ours whose Secrets may be read",
+            self.namespaces_onboarded.clone(),
+        );
+        registry.register_with_unit(
+            "database_clock_ahead",
+            "How far the database's clock is ahead of this process's",
+            Unit::Seconds,
+            self.database_clock_ahead.clone(),
+        );
+        registry.register(
+            "controllers_active",
+            "1 while this process reconciles objects",
+            self.controllers_active.clone(),
+        );
+        self
+    }
+
+    /// Counts one attempt.
+    pub(crate) fn reconciled(&self, kind: Kind, result: Outcome) {
+        self.reconciles
+            .get_or_create(&ReconcileLabels { kind, result })
+            .inc();
+    }
+
+    /// Counts one version stored; `took` since the Secret's change was heard of, if it was one.
+    pub(crate) fn version_stored(&self, took: Option<Duration>) {
+        self.versions_stored.inc();
+        if let Some(took) = took {
+            self.secret_to_stored.observe(took.as_secs_f64());
+        }
+    }
+
+    /// One namespace more (or less, if `more` is false) whose Secrets may be read.
+    pub(crate) fn onboarded(&self, more: bool) {
+        self.namespaces_onboarded.inc_by(if more { 1 } else { -1 });
+    }
+
+    /// The database's clock less ours, in seconds.
+    pub(crate) fn database_clock_ahead(&self, seconds: f64) {
+        self.database_clock_ahead.set(seconds);
+    }
+
+    /// Whether this process reconciles.
+    pub(crate) fn controllers_active(&self, active: bool) {
+        self.controllers_active.set(active.into());
+    }
+
+    /// Adds what the vault's service counts.
+    pub(crate) fn add_service(&self, service: Registry) {
+        // Called once: the service is started once.
+        let _ = self.service.set(service);
+    }
+
+    /// All metrics in the OpenMetrics text format.
+    ///
+    /// # Errors
+    /// When a metric cannot be written as text.
+    pub(crate) fn encode(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode_registry(&mut text, &self.registry)?;
+        if let Some(service) = self.service.get() {
+            encode_registry(&mut text, service)?;
+        }
+        encode_eof(&mut text)?;
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Kind, Metrics, Outcome};
+
+    #[test]
+    fn metrics_are_written_with_their_units_and_one_end() {
+        let metrics = Metrics::new();
+        metrics.reconciled(Kind::TokenUser, Outcome::Reconciled);
+        metrics.version_stored(Some(std::time::Duration::from_millis(3)));
+        let text = metrics.encode().unwrap();
+        assert!(
+            text.contains("bursar_reconciles_total{kind=\"TokenUser\",result=\"Reconciled\"} 1\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("bursar_secret_to_stored_seconds_count 1\n"),
+            "{text}"
+        );
+        assert_eq!(text.matches("# EOF").count(), 1);
+    }
+}

@@ -1,0 +1,55 @@
+//! Events: what happened to an object, for `kubectl describe`.
+
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Client, Resource};
+
+use crate::kind::{Guarded, Kind};
+
+/// Longer notes are refused by the API server.
+const MAX_NOTE: usize = 1024;
+
+/// Publishes events.
+#[derive(Clone)]
+pub(crate) struct Events {
+    client: Client,
+}
+
+impl Events {
+    /// Through this client.
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// Something went as it should.
+    pub(crate) async fn normal<K: Kind>(&self, object: &Guarded<K>, reason: &str, note: &str) {
+        self.publish(object, EventType::Normal, reason, note).await;
+    }
+
+    /// Something has to be mended.
+    pub(crate) async fn warning<K: Kind>(&self, object: &Guarded<K>, reason: &str, note: &str) {
+        self.publish(object, EventType::Warning, reason, note).await;
+    }
+
+    async fn publish<K: Kind>(
+        &self,
+        object: &Guarded<K>,
+        type_: EventType,
+        reason: &str,
+        note: &str,
+    ) {
+        let event = Event {
+            type_,
+            reason: reason.to_owned(),
+            note: Some(note.chars().take(MAX_NOTE / 4).collect()),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
+        // A recorder of its own for each event: one that lives on would count a second event of
+        // the same reason under the note of the first, and "version 2" would read "version 1".
+        let recorder = Recorder::new(self.client.clone(), Reporter::from("bursar-operator"));
+        if let Err(error) = recorder.publish(&event, &object.object_ref(&())).await {
+            // An event is a courtesy; the status says the same and is written again.
+            tracing::warn!(%error, "an event was not published");
+        }
+    }
+}

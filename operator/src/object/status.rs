@@ -1,0 +1,77 @@
+//! Status, by server-side apply.
+
+use bursar_crds::conditions::Condition;
+use bursar_crds::names::FIELD_MANAGER;
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
+use kube::core::PartialObjectMeta;
+use kube::{Api, Client, ResourceExt};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::kind::{Guarded, Kind, place};
+
+/// Writes the whole status of an object. The caller has found that its meaning changed.
+///
+/// # Errors
+/// When the API server refuses, for example because the object was replaced meanwhile.
+pub(crate) async fn write<K: Kind>(
+    client: &Client,
+    object: &Guarded<K>,
+    status: &impl Serialize,
+) -> Result<(), kube::Error> {
+    let (namespace, name) = place(object);
+    let patch = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": { "name": name, "uid": object.uid() },
+        "status": status,
+    });
+    // By force: nobody else has a say in what the operator found.
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let objects = Api::<PartialObjectMeta<K>>::namespaced(client.clone(), &namespace);
+    objects
+        .patch_status(&name, &params, &Patch::Apply(&patch))
+        .await?;
+    Ok(())
+}
+
+/// Writes parts of the status of an object, and leaves the others as they are.
+///
+/// # Errors
+/// When the API server refuses, for example because the object was replaced meanwhile.
+pub(crate) async fn merge<K: Kind>(
+    client: &Client,
+    object: &Guarded<K>,
+    status: &impl Serialize,
+) -> Result<(), kube::Error> {
+    let (namespace, name) = place(object);
+    let patch = json!({ "metadata": { "uid": object.uid() }, "status": status });
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..Default::default()
+    };
+    let objects = Api::<PartialObjectMeta<K>>::namespaced(client.clone(), &namespace);
+    objects
+        .patch_status(&name, &params, &Patch::Merge(&patch))
+        .await?;
+    Ok(())
+}
+
+/// The conditions of an object that cannot be read as its kind; none if they cannot be read
+/// either.
+///
+/// # Errors
+/// When the API server does not give the object.
+pub(crate) async fn read_conditions<K: Kind>(
+    client: &Client,
+    object: &Guarded<K>,
+) -> Result<Vec<Condition>, kube::Error> {
+    let (namespace, name) = place(object);
+    let resource = ApiResource::erase::<K>(&());
+    let objects = Api::<DynamicObject>::namespaced_with(client.clone(), &namespace, &resource);
+    let object = objects.get(&name).await?;
+    let conditions = object.data.pointer("/status/conditions");
+    Ok(conditions
+        .and_then(|list| Vec::deserialize(list).ok())
+        .unwrap_or_default())
+}

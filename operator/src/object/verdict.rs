@@ -1,0 +1,213 @@
+//! What the conditions of an object come to say. Pure.
+
+use bursar_crds::conditions::{self, Condition};
+use bursar_crds::reasons::{ConditionStatus, ConditionType, ReadyReason, Reason, UsableReason};
+use bursar_crds::{StoredTokenStatus, TokenUserStatus};
+use jiff::Timestamp;
+use serde::Serialize;
+
+/// A reason, and the sentence that goes with it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Said<R> {
+    pub(crate) reason: R,
+    pub(crate) message: String,
+}
+
+impl<R> Said<R> {
+    pub(crate) fn new(reason: R, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+        }
+    }
+}
+
+/// What was found out about an object.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Verdict {
+    pub(crate) ready: Said<ReadyReason>,
+    /// `None`: nothing new, the condition stays as it is.
+    pub(crate) usable: Option<Said<UsableReason>>,
+}
+
+/// The sentence for a namespace whose Secrets may not be read.
+pub(crate) fn not_onboarded() -> Said<ReadyReason> {
+    let message = "Bursar may not read Secrets in this namespace, so nothing new is stored from \
+                   it; what is stored stays in force. An administrator onboards the namespace by \
+                   a RoleBinding of the ClusterRole bursar-onboarded to the service account \
+                   bursar-operator of the namespace bursar-system.";
+    Said::new(ReadyReason::NamespaceNotOnboarded, message)
+}
+
+/// What the status of every kind of ours begins with.
+pub(crate) trait Status: Clone + Default + PartialEq + Serialize + Send + Sync {
+    fn conditions(&mut self) -> &mut Vec<Condition>;
+    fn set_reason(&mut self, reason: String);
+    fn set_observed_generation(&mut self, generation: Option<i64>);
+}
+
+macro_rules! status {
+    ($($name:ident),+) => {$(
+        impl Status for $name {
+            fn conditions(&mut self) -> &mut Vec<Condition> {
+                &mut self.conditions
+            }
+
+            fn set_reason(&mut self, reason: String) {
+                self.reason = Some(reason);
+            }
+
+            fn set_observed_generation(&mut self, generation: Option<i64>) {
+                self.observed_generation = generation;
+            }
+        }
+    )+};
+}
+status!(TokenUserStatus, StoredTokenStatus);
+
+/// `status` with the verdict in it; equal to before if the verdict says nothing new.
+pub(crate) fn with_verdict<S: Status>(
+    mut status: S,
+    verdict: &Verdict,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> S {
+    let list = status.conditions();
+    set(list, &verdict.ready, generation, now);
+    match &verdict.usable {
+        Some(usable) => set(list, usable, generation, now),
+        // An object that nobody has looked at has its conditions from the CRD's default; after
+        // a status that somebody emptied, there are none.
+        None if conditions::find(list, ConditionType::Usable).is_none() => {
+            let unknown = Said::new(UsableReason::Pending, "Not known yet; Ready says why.");
+            set(list, &unknown, generation, now);
+        }
+        None => {}
+    }
+    let reason = conditions::summary(list);
+    status.set_reason(reason);
+    status.set_observed_generation(generation);
+    status
+}
+
+fn set<R: Reason>(
+    list: &mut Vec<Condition>,
+    said: &Said<R>,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
+    conditions::set(list, said.reason, said.message.as_str(), generation, now);
+}
+
+/// An event worth telling.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct News {
+    pub(crate) warning: bool,
+    pub(crate) reason: String,
+    pub(crate) note: String,
+}
+
+/// What is new in `after`: reasons that were not there before. What went well from the start is
+/// no news.
+pub(crate) fn news(before: &[Condition], after: &[Condition]) -> Vec<News> {
+    let types = [ConditionType::Ready, ConditionType::Usable];
+    let news = types.into_iter().filter_map(|type_| {
+        let now = conditions::find(after, type_)?;
+        let then = conditions::find(before, type_);
+        let is_new = then.is_none_or(|then| then.reason != now.reason);
+        let status = |status: ConditionStatus| status.as_str();
+        let failed_then = then.is_some_and(|then| then.status == status(ConditionStatus::False));
+        let good = now.status == status(ConditionStatus::True);
+        let told = is_new && now.status != status(ConditionStatus::Unknown);
+        (told && (!good || failed_then)).then(|| News {
+            warning: !good && !is_deliberate(&now.reason),
+            reason: now.reason.clone(),
+            note: now.message.clone(),
+        })
+    });
+    let mut news: Vec<News> = news.collect();
+    // Both conditions may give the same reason.
+    news.dedup_by(|a, b| a.reason == b.reason);
+    news
+}
+
+fn is_deliberate(reason: &str) -> bool {
+    let deliberate = [UsableReason::RevokedBySpec, UsableReason::UserSuspended];
+    // No value yet is what Ready explains.
+    let explained = [UsableReason::NoVersion, UsableReason::UserNotFound];
+    deliberate
+        .iter()
+        .chain(&explained)
+        .any(|known| known.as_str() == reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use bursar_crds::StoredTokenStatus;
+    use bursar_crds::reasons::{ReadyReason, UsableReason};
+    use jiff::Timestamp;
+
+    use super::{Said, Verdict, news, with_verdict};
+
+    fn verdict(ready: ReadyReason, usable: Option<UsableReason>) -> Verdict {
+        let usable = usable.map(|usable| Said::new(usable, "u"));
+        Verdict {
+            ready: Said::new(ready, "r"),
+            usable,
+        }
+    }
+
+    fn after(before: &StoredTokenStatus, verdict: &Verdict, second: i64) -> StoredTokenStatus {
+        let now = Timestamp::from_second(second).unwrap();
+        with_verdict(before.clone(), verdict, Some(1), now)
+    }
+
+    #[test]
+    fn the_same_verdict_later_changes_nothing() {
+        let serving = verdict(ReadyReason::Reconciled, Some(UsableReason::Serving));
+        let first = after(&StoredTokenStatus::default(), &serving, 1);
+        assert_eq!(first.reason.as_deref(), Some("Serving"));
+        assert_eq!(after(&first, &serving, 2), first);
+    }
+
+    #[test]
+    fn what_is_not_known_to_have_changed_stays() {
+        let serving = verdict(ReadyReason::Reconciled, Some(UsableReason::Serving));
+        let first = after(&StoredTokenStatus::default(), &serving, 1);
+        let away = after(&first, &verdict(ReadyReason::VaultUnavailable, None), 2);
+        assert_eq!(away.reason.as_deref(), Some("VaultUnavailable"));
+        assert_eq!(away.conditions[1], first.conditions[1]);
+        let never_seen = after(
+            &StoredTokenStatus::default(),
+            &verdict(ReadyReason::VaultUnavailable, None),
+            2,
+        );
+        assert_eq!(never_seen.conditions[1].status, "Unknown");
+    }
+
+    #[test]
+    fn only_new_reasons_are_news_and_a_good_start_is_none() {
+        let empty = StoredTokenStatus::default();
+        let serving = verdict(ReadyReason::Reconciled, Some(UsableReason::Serving));
+        let good = after(&empty, &serving, 1);
+        assert_eq!(news(&empty.conditions, &good.conditions), []);
+
+        let missing = verdict(ReadyReason::SourceNotFound, Some(UsableReason::Serving));
+        let bad = after(&good, &missing, 2);
+        let told = news(&good.conditions, &bad.conditions);
+        assert_eq!((told.len(), told[0].warning), (1, true));
+        assert_eq!(news(&bad.conditions, &bad.conditions), []);
+
+        let mended = news(&bad.conditions, &good.conditions);
+        assert_eq!((mended.len(), mended[0].warning), (1, false));
+    }
+
+    #[test]
+    fn a_deliberate_revocation_is_no_warning() {
+        let serving = verdict(ReadyReason::Reconciled, Some(UsableReason::Serving));
+        let good = after(&StoredTokenStatus::default(), &serving, 1);
+        let revoked = verdict(ReadyReason::Reconciled, Some(UsableReason::RevokedBySpec));
+        let told = news(&good.conditions, &after(&good, &revoked, 2).conditions);
+        assert_eq!((told.len(), told[0].warning), (1, false));
+    }
+}

@@ -1,0 +1,224 @@
+//! Onboarded namespaces, each with one watch on its labelled Secrets.
+//!
+//! A namespace is onboarded while the API server lets this process list and watch Secrets in it.
+//! That is asked when an object of ours appears there, and again every 30 seconds while the
+//! answer is no. Losing the right is no empty list: the namespace is not onboarded any more, and
+//! what is stored goes on.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bursar_crds::names::{SOURCE_LABEL, SOURCE_LABEL_VALUE};
+use bursar_vault::Clock;
+use futures::StreamExt;
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::watcher::Event;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, ResourceExt};
+use tokio::task::AbortHandle;
+
+use super::rights::may_watch_secrets;
+use super::source_secret::SourceSecret;
+use crate::config::Timing;
+use crate::directory::Directory;
+use crate::metrics::Metrics;
+use crate::tls::Bundle;
+
+/// What is known of a namespace's Secrets.
+#[derive(Clone)]
+pub(crate) enum Secrets {
+    /// Nothing yet. Whoever asked is woken when that changes.
+    Unknown,
+    /// They may not be read.
+    NotOnboarded,
+    /// The labelled ones.
+    Readable(Store<SourceSecret>),
+}
+
+/// What watching needs.
+pub(crate) struct OnboardingMeans {
+    pub(crate) client: Client,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) bundle: Bundle,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) timing: Timing,
+}
+
+/// The namespaces with objects of ours.
+pub(crate) struct Onboarding {
+    means: Arc<OnboardingMeans>,
+    namespaces: Mutex<HashMap<String, Watched>>,
+}
+
+struct Watched {
+    secrets: Arc<Mutex<Secrets>>,
+    task: AbortHandle,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Onboarding {
+    /// No namespace yet.
+    pub(crate) fn new(means: OnboardingMeans) -> Self {
+        Self {
+            means: Arc::new(means),
+            namespaces: Mutex::default(),
+        }
+    }
+
+    /// The namespace has objects of ours.
+    pub(crate) fn appeared(&self, namespace: &str) {
+        if let Entry::Vacant(place) = lock(&self.namespaces).entry(namespace.to_owned()) {
+            let secrets = Arc::new(Mutex::new(Secrets::Unknown));
+            let watch = Watch {
+                means: Arc::clone(&self.means),
+                namespace: namespace.to_owned(),
+                secrets: Arc::clone(&secrets),
+            };
+            let task = tokio::spawn(watch.run()).abort_handle();
+            place.insert(Watched { secrets, task });
+        }
+    }
+
+    /// The namespace has none any more.
+    pub(crate) fn emptied(&self, namespace: &str) {
+        lock(&self.namespaces).remove(namespace);
+    }
+
+    /// What is known of the namespace's Secrets.
+    pub(crate) fn secrets(&self, namespace: &str) -> Secrets {
+        match lock(&self.namespaces).get(namespace) {
+            Some(watched) => lock(&watched.secrets).clone(),
+            None => Secrets::Unknown,
+        }
+    }
+}
+
+/// The task of one namespace.
+struct Watch {
+    means: Arc<OnboardingMeans>,
+    namespace: String,
+    secrets: Arc<Mutex<Secrets>>,
+}
+
+impl Watch {
+    async fn run(self) {
+        let namespace = self.namespace.as_str();
+        loop {
+            match may_watch_secrets(&self.means.client, namespace).await {
+                Ok(true) => {
+                    tokio::select! {
+                        () = self.watch_secrets() => {}
+                        () = self.means.bundle.keep(namespace) => {}
+                    }
+                    self.not_onboarded();
+                }
+                Ok(false) => self.not_onboarded(),
+                // What was known goes on.
+                Err(error) => tracing::warn!(namespace, %error, "cannot ask for our own rights"),
+            }
+            tokio::time::sleep(self.means.timing.onboarding_check).await;
+        }
+    }
+
+    /// Keeps the list of labelled Secrets; returns when it may not be read any more.
+    async fn watch_secrets(&self) {
+        let (store, mut writer) = reflector::store();
+        let secrets = Api::<SourceSecret>::namespaced(self.means.client.clone(), &self.namespace);
+        let config = watcher::Config::default()
+            .labels(&format!("{SOURCE_LABEL}={SOURCE_LABEL_VALUE}"))
+            .timeout(u32::try_from(self.means.timing.secret_watch.as_secs()).unwrap_or(u32::MAX));
+        let mut events = watcher(secrets, config).default_backoff().boxed();
+        let mut counted = Counted::default();
+        while let Some(event) = events.next().await {
+            let mut event = match event {
+                Ok(event) => event,
+                Err(error) if is_forbidden(&error) => return,
+                Err(error) => {
+                    // Not its text: an error about a body may quote the body.
+                    let error = error_class(&error);
+                    tracing::warn!(namespace = self.namespace, error, "cannot watch Secrets");
+                    continue;
+                }
+            };
+            if let Event::Apply(secret) = &mut event {
+                secret.heard = Some(self.means.clock.now());
+            }
+            writer.apply_watcher_event(&event);
+            match event {
+                Event::Apply(secret) | Event::Delete(secret) => {
+                    self.means
+                        .directory
+                        .secret_changed(&self.namespace, &secret.name_any());
+                }
+                Event::InitDone => {
+                    counted.count(&self.means.metrics);
+                    *lock(&self.secrets) = Secrets::Readable(store.clone());
+                    tracing::info!(namespace = self.namespace, "onboarded");
+                    self.means.directory.namespace_changed(&self.namespace);
+                }
+                Event::Init | Event::InitApply(_) => {}
+            }
+        }
+    }
+
+    fn not_onboarded(&self) {
+        let before = std::mem::replace(&mut *lock(&self.secrets), Secrets::NotOnboarded);
+        if !matches!(before, Secrets::NotOnboarded) {
+            tracing::info!(namespace = self.namespace, "not onboarded");
+            self.means.directory.namespace_changed(&self.namespace);
+        }
+    }
+}
+
+/// Counts a namespace as onboarded, until dropped: with the watch, or with its task.
+#[derive(Default)]
+struct Counted(Option<Arc<Metrics>>);
+
+impl Counted {
+    fn count(&mut self, metrics: &Arc<Metrics>) {
+        if self.0.is_none() {
+            metrics.onboarded(true);
+            self.0 = Some(Arc::clone(metrics));
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Some(metrics) = &self.0 {
+            metrics.onboarded(false);
+        }
+    }
+}
+
+fn is_forbidden(error: &watcher::Error) -> bool {
+    use watcher::Error::{InitialListFailed, WatchError, WatchFailed, WatchStartFailed};
+    match error {
+        InitialListFailed(kube::Error::Api(status))
+        | WatchStartFailed(kube::Error::Api(status))
+        | WatchFailed(kube::Error::Api(status))
+        | WatchError(status) => status.is_forbidden(),
+        _ => false,
+    }
+}
+
+fn error_class(error: &watcher::Error) -> &'static str {
+    match error {
+        watcher::Error::InitialListFailed(_) => "the list failed",
+        watcher::Error::WatchStartFailed(_) => "the watch could not start",
+        watcher::Error::WatchError(_) | watcher::Error::WatchFailed(_) => "the watch broke",
+        watcher::Error::NoResourceVersion => "the list has no resourceVersion",
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while one is held, and no value is half written.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

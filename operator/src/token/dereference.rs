@@ -1,0 +1,80 @@
+//! What a token names: its user and its Secret.
+
+use std::sync::Arc;
+
+use bursar_crds::{SecretKeyRef, StoredToken};
+use kube::ResourceExt;
+use kube::runtime::reflector::{ObjectRef, Store};
+use uuid::Uuid;
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::kind::{is_deleted, place};
+use crate::secrets::{Presence, SourceSecret, probe};
+
+/// What a token names, as far as it is there.
+pub(super) struct Found {
+    /// The user's UID.
+    pub(super) user: Option<Uuid>,
+    /// Where the value is.
+    pub(super) source: FoundSource,
+}
+
+/// What is there of a token's source.
+pub(super) enum FoundSource {
+    /// Secrets may not be read.
+    NotOnboarded,
+    /// No such Secret.
+    Absent,
+    /// The Secret is not meant for Bursar.
+    Unlabelled,
+    /// The Secret is there, and about to be heard of.
+    Arriving,
+    /// The Secret.
+    Secret(Arc<SourceSecret>),
+    /// None is needed.
+    Generated,
+}
+
+/// Looks both up in the lists; `secrets` is `None` where none may be read.
+pub(super) async fn dereference(
+    token: &StoredToken,
+    secrets: Option<&Store<SourceSecret>>,
+    context: &Context,
+) -> Result<Found, Failure> {
+    let (namespace, _) = place(token);
+    let source = match (secrets, &token.spec.source.secret_key_ref) {
+        (None, _) => FoundSource::NotOnboarded,
+        (Some(_), None) => FoundSource::Generated,
+        (Some(secrets), Some(wanted)) => source(wanted, &namespace, secrets, context).await?,
+    };
+    Ok(Found {
+        user: user(token, &namespace, context),
+        source,
+    })
+}
+
+fn user(token: &StoredToken, namespace: &str, context: &Context) -> Option<Uuid> {
+    let user = ObjectRef::new(&token.spec.user_ref.name).within(namespace);
+    let user = context.lists.users.get(&user)?;
+    // One that is being deleted is served nothing any more.
+    user.uid().filter(|_| !is_deleted(&*user))?.parse().ok()
+}
+
+async fn source(
+    wanted: &SecretKeyRef,
+    namespace: &str,
+    secrets: &Store<SourceSecret>,
+    context: &Context,
+) -> Result<FoundSource, Failure> {
+    if let Some(secret) = secrets.get(&ObjectRef::new(&wanted.name).within(namespace)) {
+        return Ok(FoundSource::Secret(secret));
+    }
+    Ok(
+        match probe(&context.client, namespace, &wanted.name).await? {
+            Presence::Absent => FoundSource::Absent,
+            Presence::Unlabelled => FoundSource::Unlabelled,
+            Presence::Arriving => FoundSource::Arriving,
+        },
+    )
+}

@@ -1,0 +1,152 @@
+//! StoredTokens: dereference, validate, apply, status.
+
+mod dereference;
+mod validate;
+mod verdict;
+
+use std::time::Duration;
+
+use bursar_crds::{StoredToken, StoredTokenStatus};
+use bursar_seal::TokenId;
+use bursar_vault::{Tenant, TokenState, VaultError};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::backoff::Backoff;
+use crate::context::Context;
+use crate::controller::{Progress, Reconciled, tell, uid, warn_of_damage, write_if_changed};
+use crate::directory::Place;
+use crate::failure::Failure;
+use crate::kind::{Guarded, Kind, Objects, has_finalizer, place};
+use crate::object::{add_finalizer, with_verdict};
+use crate::secrets::Secrets;
+use validate::{SourceValue, Valid};
+
+impl Reconciled for StoredToken {
+    type Status = StoredTokenStatus;
+
+    fn status(&self) -> Option<&StoredTokenStatus> {
+        self.status.as_ref()
+    }
+
+    async fn reconcile(
+        &self,
+        object: &Guarded<Self>,
+        context: &Context,
+    ) -> Result<Progress, Failure> {
+        let (namespace, _) = place(self);
+        let secrets = match context.onboarding.secrets(&namespace) {
+            Secrets::Unknown => return Ok(Progress::Waiting),
+            Secrets::NotOnboarded => None,
+            Secrets::Readable(secrets) => Some(secrets),
+        };
+        // Without the finalizer nothing was ever stored, and nothing is until the namespace is
+        // onboarded. With it, what was stored must still hear of a revocation.
+        if secrets.is_none() && !has_finalizer(self) {
+            tell(self, object, &verdict::not_stored(), context).await?;
+            return Ok(Progress::Waiting);
+        }
+
+        let found = dereference::dereference(self, secrets.as_ref(), context).await?;
+        let valid = match validate::validate(self, uid(self)?, found) {
+            Ok(Some(valid)) => valid,
+            // The Secret is about to be heard of.
+            Ok(None) => return Ok(Progress::Waiting),
+            Err(refused) => {
+                tell(self, object, &refused, context).await?;
+                return Ok(Progress::Refused);
+            }
+        };
+
+        add_finalizer(&context.client, object).await?;
+        let tenant = context.ensure_tenant(&namespace).await?;
+        let asked = context.clock.now();
+        let state = context
+            .vault
+            .apply_token(&tenant, &valid.spec, valid.source.as_source())
+            .await?;
+        let now = context.clock.now();
+        // A version that was stored just now has the database's time on it.
+        if let (true, Some(stored)) = (state.stored_new_version, state.version_time) {
+            context.clocks.compare(asked, stored, now);
+        }
+        report(self, object, &valid, &state, context).await;
+
+        let (verdict, progress) = verdict::stored(self, &valid, &state, now);
+        let status = verdict::facts(self.status.as_ref(), &valid, &state);
+        let status = with_verdict(status, &verdict, self.metadata.generation, now);
+        write_if_changed(self, object, status, context).await?;
+        Ok(progress)
+    }
+
+    async fn delete_rows(
+        readable: Option<&Self>,
+        uid: Uuid,
+        tenant: &Tenant,
+        context: &Context,
+    ) -> Result<(), VaultError> {
+        // What an object that cannot be read asks for is not known: retained versions are as dead,
+        // and can still be shredded.
+        let policy = readable
+            .map(|token| token.spec.deletion_policy)
+            .unwrap_or_default();
+        let policy = validate::policy(policy);
+        context
+            .vault
+            .delete_token(tenant, TokenId::from(uid), policy)
+            .await
+    }
+
+    fn objects(context: &Context) -> &Objects<Self> {
+        &context.lists.tokens
+    }
+
+    fn backoff(context: &Context) -> &Backoff<Place> {
+        &context.tokens_backoff
+    }
+}
+
+/// Tells what the vault did beside holding the spec.
+async fn report(
+    token: &StoredToken,
+    object: &Guarded<StoredToken>,
+    valid: &Valid,
+    state: &TokenState,
+    context: &Context,
+) {
+    warn_of_damage(object, token.conditions(), &state.damaged, context).await;
+    let (true, Some(version)) = (state.stored_new_version, state.newest_version) else {
+        return;
+    };
+    let (namespace, name) = place(token);
+    tracing::info!(
+        namespace,
+        name,
+        version = version.get(),
+        "a new version was stored"
+    );
+    let version_before = token
+        .status
+        .as_ref()
+        .and_then(|status| status.version_time.as_ref());
+    let version_before = version_before.map(|time| time.0);
+    let took = since_heard(valid.heard, version_before, context.clock.now());
+    context.metrics.version_stored(took);
+    let from = match &valid.source {
+        SourceValue::Generate(_) => "made by the vault",
+        _ => "from its Secret",
+    };
+    let note = format!("Version {version}, {from}, was stored.");
+    context.events.normal(object, "VersionStored", &note).await;
+}
+
+/// How long the change of the Secret took to be stored. Not for a Secret whose last change is
+/// older than the version before: then something else called for the new one.
+fn since_heard(
+    heard: Option<Timestamp>,
+    version_before: Option<Timestamp>,
+    now: Timestamp,
+) -> Option<Duration> {
+    let heard = heard.filter(|heard| version_before.is_none_or(|before| before <= *heard))?;
+    Duration::try_from(now.duration_since(heard)).ok()
+}

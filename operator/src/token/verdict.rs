@@ -1,0 +1,161 @@
+//! What a StoredToken's status comes to say. Pure.
+
+use std::time::Duration;
+
+use bursar_crds::conditions::whole_seconds;
+use bursar_crds::reasons::{ConditionStatus, ReadyReason, Reason, UsableReason};
+use bursar_crds::{StoredToken, StoredTokenStatus};
+use bursar_vault::{RefusedValue, Serving, TokenState};
+use jiff::Timestamp;
+
+use super::validate::{SourceValue, Valid};
+use crate::controller::Progress;
+use crate::object::{Said, Verdict, not_onboarded};
+
+/// An expiry farther off is looked at again on the way.
+const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// For a token of which the vault has nothing, and gets nothing for now.
+pub(super) fn not_stored() -> Verdict {
+    let usable = Said::new(
+        UsableReason::NoVersion,
+        "No value was stored yet; Ready says why.",
+    );
+    Verdict {
+        ready: not_onboarded(),
+        usable: Some(usable),
+    }
+}
+
+/// What the status tells beside the conditions.
+pub(super) fn facts(
+    before: Option<&StoredTokenStatus>,
+    valid: &Valid,
+    state: &TokenState,
+) -> StoredTokenStatus {
+    let mut status = before.cloned().unwrap_or_default();
+    status.version = state.newest_version.map(i64::from);
+    status.version_time = state.version_time.map(whole_seconds);
+    // Without a version for the present user, the newest one is still the former user's.
+    if state.serving != Serving::NoVersion {
+        status.user_uid = Some(valid.spec.user_uid.to_string());
+    }
+    status
+}
+
+/// For a token that the vault holds.
+pub(super) fn stored(
+    token: &StoredToken,
+    valid: &Valid,
+    state: &TokenState,
+    now: Timestamp,
+) -> (Verdict, Progress) {
+    let ready = match (&valid.source, state.refused) {
+        (SourceValue::Unavailable(problem), _) => problem.clone(),
+        // The source still has what was just revoked: that is the revocation itself, not a value
+        // that somebody brought back.
+        (_, Some(RefusedValue::RevokedValueReused { token, version }))
+            if token == valid.spec.id && Some(version) == state.newest_version =>
+        {
+            reconciled()
+        }
+        (_, Some(RefusedValue::RevokedValueReused { .. })) => Said::new(
+            ReadyReason::RevokedValueReused,
+            "The source holds a value that was revoked before, so it is not stored: put a new \
+             value there.",
+        ),
+        (_, Some(RefusedValue::VersionsExhausted)) => Said::new(
+            ReadyReason::VaultUnavailable,
+            "No version number is left above the newest one: delete this object and create it \
+             anew.",
+        ),
+        (_, None) => reconciled(),
+    };
+    let progress = match ready.reason {
+        // Woken when that changes.
+        ReadyReason::NamespaceNotOnboarded => Progress::Waiting,
+        reason if reason.status() == ConditionStatus::True => {
+            let expires = valid.spec.expiration_time;
+            Progress::Reconciled(expires.and_then(|expires| until(expires, state, now)))
+        }
+        _ => Progress::Refused,
+    };
+    (
+        Verdict {
+            ready,
+            usable: Some(usable(token, valid, state)),
+        },
+        progress,
+    )
+}
+
+fn reconciled() -> Said<ReadyReason> {
+    Said::new(
+        ReadyReason::Reconciled,
+        "The vault holds what the spec says.",
+    )
+}
+
+fn usable(token: &StoredToken, valid: &Valid, state: &TokenState) -> Said<UsableReason> {
+    let version = state.newest_version.map_or(0, |version| version.get());
+    let served_user = token
+        .status
+        .as_ref()
+        .and_then(|status| status.user_uid.as_deref());
+    let is_replaced = served_user.is_some_and(|uid| uid != valid.spec.user_uid.to_string());
+    let (reason, message) = match state.serving {
+        Serving::Serving => (
+            UsableReason::Serving,
+            format!("Version {version} is served to those who may read it."),
+        ),
+        Serving::NoVersion if is_replaced && state.newest_version.is_some() => (
+            UsableReason::UserReplaced,
+            format!(
+                "Version {version} belongs to an earlier TokenUser of this name, and is served to \
+                 nobody; a value for the present one is stored as soon as the source has it."
+            ),
+        ),
+        Serving::NoVersion => (
+            UsableReason::NoVersion,
+            "No value was stored yet; Ready says why.".to_owned(),
+        ),
+        Serving::RevokedBySpec => {
+            let through = state.through_version.map_or(0, |version| version.get());
+            let message = format!(
+                "All versions up to {through} are revoked by spec.revocation.throughVersion; a \
+                 new value at the source makes a new version."
+            );
+            (UsableReason::RevokedBySpec, message)
+        }
+        Serving::Expired => (
+            UsableReason::Expired,
+            "spec.expirationTime has passed: set a later one, or remove it.".to_owned(),
+        ),
+        Serving::UserSuspended => (
+            UsableReason::UserSuspended,
+            "The token's user is suspended: set suspended to false in its TokenUser to lift that."
+                .to_owned(),
+        ),
+        Serving::IntegrityFailure => (
+            UsableReason::IntegrityFailure,
+            format!(
+                "Version {version} in the database is not what the vault wrote, so it is served \
+                 to nobody: find out who can write to the database. A new value at the source \
+                 makes a new version."
+            ),
+        ),
+    };
+    Said::new(reason, message)
+}
+
+/// The pause until a served token expires.
+fn until(expires: Timestamp, state: &TokenState, now: Timestamp) -> Option<Duration> {
+    // By the database's clock, which may be a little behind: hence not before a second from now.
+    let pause = Duration::try_from(expires.duration_since(now)).unwrap_or_default();
+    let pause = pause.clamp(Duration::from_secs(1), LONGEST_PAUSE);
+    // Whatever else keeps it from being served ends by a change, and changes are heard of.
+    (state.serving == Serving::Serving).then_some(pause)
+}
+
+#[cfg(test)]
+mod tests;

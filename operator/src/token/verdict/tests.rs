@@ -1,0 +1,200 @@
+use std::time::Duration;
+
+use bursar_crds::reasons::{ReadyReason, UsableReason};
+use bursar_crds::{
+    DeletionPolicy, Source, StoredToken, StoredTokenSpec, StoredTokenStatus, UserRef,
+};
+use bursar_seal::{TokenId, TokenVersion};
+use bursar_vault::{
+    Format, GenerateSpec, Provider, RefusedValue, Serving, TokenName, TokenSpec, TokenState,
+    UserUid, rows,
+};
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+
+use super::{facts, stored};
+use crate::controller::Progress;
+use crate::object::Said;
+use crate::token::validate::{SourceValue, Valid};
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_800_000_000).unwrap()
+}
+
+fn version(number: u32) -> TokenVersion {
+    TokenVersion::try_from(number).unwrap()
+}
+
+fn token(served_user: Option<Uuid>) -> StoredToken {
+    let spec = StoredTokenSpec {
+        user_ref: UserRef { name: "ana".into() },
+        provider: "github".into(),
+        source: Source {
+            secret_key_ref: None,
+            generate: None,
+        },
+        expiration_time: None,
+        consumers: None,
+        revocation: None,
+        deletion_policy: DeletionPolicy::Retain,
+    };
+    let mut token = StoredToken::new("github", spec);
+    let user_uid = served_user.map(|uid| uid.to_string());
+    token.status = Some(StoredTokenStatus {
+        user_uid,
+        ..Default::default()
+    });
+    token
+}
+
+fn valid(source: SourceValue, expires: Option<Timestamp>) -> Valid {
+    let spec = TokenSpec {
+        id: TokenId::from(Uuid::nil()),
+        name: TokenName::try_from("github").unwrap(),
+        user_uid: UserUid::from(Uuid::nil()),
+        provider: Provider::try_from("github").unwrap(),
+        expiration_time: expires,
+        consumers: None,
+        through_version: None,
+        deletion_policy: rows::DeletionPolicy::Retain,
+        known_version: None,
+    };
+    Valid {
+        spec,
+        source,
+        heard: None,
+    }
+}
+
+fn good() -> SourceValue {
+    SourceValue::Generate(GenerateSpec::new(Format::Hex, 32, String::new()).unwrap())
+}
+
+fn state(serving: Serving) -> TokenState {
+    TokenState {
+        newest_version: Some(version(2)),
+        version_time: Some(now() + SignedDuration::from_millis(1)),
+        through_version: None,
+        serving,
+        stored_new_version: false,
+        refused: None,
+        damaged: vec![],
+    }
+}
+
+fn reasons(valid: &Valid, state: &TokenState) -> (ReadyReason, UsableReason) {
+    let (verdict, _) = stored(&token(Some(Uuid::nil())), valid, state, now());
+    (verdict.ready.reason, verdict.usable.unwrap().reason)
+}
+
+#[test]
+fn a_deliberate_revocation_leaves_ready_true() {
+    for (serving, usable) in [
+        (Serving::Serving, UsableReason::Serving),
+        (Serving::RevokedBySpec, UsableReason::RevokedBySpec),
+        (Serving::Expired, UsableReason::Expired),
+        (Serving::UserSuspended, UsableReason::UserSuspended),
+        (Serving::IntegrityFailure, UsableReason::IntegrityFailure),
+    ] {
+        let said = reasons(&valid(good(), None), &state(serving));
+        assert_eq!(said, (ReadyReason::Reconciled, usable));
+    }
+}
+
+#[test]
+fn a_missing_source_leaves_the_newest_version_usable() {
+    let problem = SourceValue::Unavailable(Said::new(ReadyReason::SourceNotFound, "m"));
+    let said = reasons(&valid(problem, None), &state(Serving::Serving));
+    assert_eq!(said, (ReadyReason::SourceNotFound, UsableReason::Serving));
+}
+
+#[test]
+fn a_revoked_value_is_refused_unless_the_source_just_still_has_it() {
+    let ready = |token, number| {
+        let reused = RefusedValue::RevokedValueReused {
+            token: TokenId::from(token),
+            version: version(number),
+        };
+        let state = TokenState {
+            refused: Some(reused),
+            ..state(Serving::RevokedBySpec)
+        };
+        reasons(&valid(good(), None), &state).0
+    };
+    assert_eq!(
+        ready(Uuid::max(), 2),
+        ReadyReason::RevokedValueReused,
+        "of another token"
+    );
+    assert_eq!(
+        ready(Uuid::nil(), 1),
+        ReadyReason::RevokedValueReused,
+        "of an earlier version"
+    );
+    assert_eq!(
+        ready(Uuid::nil(), 2),
+        ReadyReason::Reconciled,
+        "of the newest version"
+    );
+}
+
+#[test]
+fn a_version_of_an_earlier_user_is_told_from_none_at_all() {
+    let valid = valid(good(), None);
+    let state = state(Serving::NoVersion);
+    let usable = |served_user| {
+        let (verdict, _) = stored(&token(served_user), &valid, &state, now());
+        verdict.usable.unwrap().reason
+    };
+    assert_eq!(usable(Some(Uuid::max())), UsableReason::UserReplaced);
+    assert_eq!(usable(Some(Uuid::nil())), UsableReason::NoVersion);
+    assert_eq!(usable(None), UsableReason::NoVersion);
+
+    let before = token(Some(Uuid::max())).status;
+    let status = facts(before.as_ref(), &valid, &state);
+    assert_eq!(
+        status.user_uid,
+        Some(Uuid::max().to_string()),
+        "it is still the former user's"
+    );
+}
+
+#[test]
+fn status_holds_whole_seconds_so_that_it_reads_back_as_it_was_written() {
+    let status = facts(None, &valid(good(), None), &state(Serving::Serving));
+    assert_eq!(status.version_time.unwrap().0, now());
+    assert_eq!(status.version, Some(2));
+}
+
+#[test]
+fn a_token_is_looked_at_again_when_it_expires() {
+    let pause = |expires: SignedDuration, serving| {
+        let valid = valid(good(), Some(now() + expires));
+        match stored(&token(None), &valid, &state(serving), now()).1 {
+            Progress::Reconciled(pause) => pause,
+            _ => panic!("it is reconciled"),
+        }
+    };
+    let hour = SignedDuration::from_hours(1);
+    assert_eq!(
+        pause(hour, Serving::Serving),
+        Some(Duration::from_secs(3600))
+    );
+    assert_eq!(
+        pause(hour * 1000, Serving::Serving),
+        Some(Duration::from_secs(86_400))
+    );
+    // The database's clock is behind ours: not a busy loop.
+    assert_eq!(pause(-hour, Serving::Serving), Some(Duration::from_secs(1)));
+    for ended in [
+        Serving::Expired,
+        Serving::RevokedBySpec,
+        Serving::UserSuspended,
+    ] {
+        assert_eq!(
+            pause(-hour, ended),
+            None,
+            "{ended:?} is not looked at for ever"
+        );
+    }
+}

@@ -1,0 +1,123 @@
+//! What is in the vault's tables, read past the vault.
+
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{PgPool, Row};
+
+use crate::operator::operator;
+
+/// The rows of one namespace.
+pub(crate) struct Rows {
+    pool: PgPool,
+    namespace: String,
+}
+
+impl Rows {
+    /// Those of `namespace`, whoever they belong to in it.
+    pub(crate) async fn of(namespace: &str) -> Self {
+        let url = &operator().await.database.superuser_url;
+        let pool = PgPoolOptions::new()
+            .max_connections(2)
+            .connect(url)
+            .await
+            .unwrap();
+        Self {
+            pool,
+            namespace: namespace.to_owned(),
+        }
+    }
+
+    /// How many tenants the namespace has.
+    pub(crate) async fn tenants(&self) -> i64 {
+        self.count("select count(*) from tenant where namespace = $1")
+            .await
+    }
+
+    /// How many of its users are not deleted.
+    pub(crate) async fn live_users(&self) -> i64 {
+        self.count(
+            "select count(*) from token_user join tenant using (tenant_id)
+             where namespace = $1 and deleted_time is null",
+        )
+        .await
+    }
+
+    /// How many of its tokens are not deleted.
+    pub(crate) async fn live_tokens(&self) -> i64 {
+        self.count(
+            "select count(*) from token join tenant using (tenant_id)
+             where namespace = $1 and deleted_time is null",
+        )
+        .await
+    }
+
+    /// The states of all its versions, by number.
+    pub(crate) async fn versions(&self) -> Vec<(i32, String)> {
+        let rows = sqlx::query(
+            "select version, state from token_version join tenant using (tenant_id)
+             where namespace = $1 order by token_id, version",
+        )
+        .bind(&self.namespace)
+        .fetch_all(&self.pool)
+        .await
+        .unwrap();
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+
+    /// Whether any version is kept for a restore.
+    pub(crate) async fn has_shred_time(&self) -> bool {
+        self.count(
+            "select count(*) from token_version join tenant using (tenant_id)
+             where namespace = $1 and shred_time is not null and wrapped_key is not null",
+        )
+        .await
+            > 0
+    }
+
+    /// Every row of the namespace with the transaction that wrote it.
+    pub(crate) async fn snapshot(&self) -> Vec<String> {
+        let tables = [
+            "token_user",
+            "workload",
+            "token",
+            "consumer",
+            "token_version",
+            "revoked_value",
+        ];
+        let mut all = Vec::new();
+        for table in tables {
+            // Not a literal, but of literals only.
+            let query = format!(
+                "select '{table} ' || r.xmin::text || ' ' || r::text from {table} r
+                 join tenant t using (tenant_id) where t.namespace = $1"
+            );
+            let rows = sqlx::query(sqlx::AssertSqlSafe(query))
+                .bind(&self.namespace)
+                .fetch_all(&self.pool)
+                .await
+                .unwrap();
+            all.extend(rows.iter().map(|row| row.get::<String, _>(0)));
+        }
+        all.sort();
+        all
+    }
+
+    /// Changes the ciphertext of every version, as somebody who can write to the database.
+    pub(crate) async fn tamper(&self) {
+        sqlx::query(
+            "update token_version v set ciphertext = ciphertext || '\\x00'
+             from tenant t where t.tenant_id = v.tenant_id and t.namespace = $1",
+        )
+        .bind(&self.namespace)
+        .execute(&self.pool)
+        .await
+        .unwrap();
+    }
+
+    async fn count(&self, query: &'static str) -> i64 {
+        let row = sqlx::query(query)
+            .bind(&self.namespace)
+            .fetch_one(&self.pool)
+            .await;
+        row.unwrap().get(0)
+    }
+}

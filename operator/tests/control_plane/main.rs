@@ -1,0 +1,26 @@
+//! The operator on a real API server and a real Postgres, with its service account's rights.
+//!
+//! One operator, run as a library, serves all tests of this program: it watches all namespaces, so
+//! two of them at once would undo each other's work. Each test has a namespace of its own, and
+//! waits for what must come. Tests that disturb the operator (stop it, cut it off from Postgres,
+//! change the kinds) take it for themselves while they do.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod cable;
+mod database;
+mod logs;
+mod operator;
+mod team;
+
+mod attach;
+mod bad_input;
+mod certificates;
+mod deletion;
+mod isolation;
+mod leaks;
+mod onboarding;
+mod output;
+mod quiet;
+mod starting;
+mod tokens;
+mod users;

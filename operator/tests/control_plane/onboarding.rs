@@ -1,0 +1,59 @@
+//! Onboarding, and losing it.
+
+use bursar_crds::reasons::ConditionType::{Ready, Usable};
+use bursar_crds::{StoredToken, TokenUser};
+use serde_json::json;
+
+use crate::database::Rows;
+use crate::team::{Team, said};
+
+#[tokio::test]
+async fn onboarding_a_namespace_is_enough() {
+    let team = Team::not_onboarded().await;
+    team.user("ana").await;
+    team.secret("github", "planted-github").await;
+    team.token("github", "ana").await;
+    team.token_with("key", "ana", json!({ "source": { "generate": {} } }))
+        .await;
+    team.refused("github", "NamespaceNotOnboarded").await;
+    team.refused("key", "NamespaceNotOnboarded").await;
+    assert_eq!(Rows::of(&team.namespace).await.tenants().await, 0);
+
+    team.onboard().await;
+    team.wait::<TokenUser>("ana", Ready, "True Reconciled")
+        .await;
+    team.serving("github", 1).await;
+    team.serving("key", 1).await;
+}
+
+#[tokio::test]
+async fn losing_the_right_is_no_empty_list_and_a_revocation_still_counts() {
+    let team = Team::new().await;
+    team.user("ana").await;
+    team.secret("github", "planted-github").await;
+    team.token("github", "ana").await;
+    team.serving("github", 1).await;
+
+    team.offboard().await;
+    let token = team.refused("github", "NamespaceNotOnboarded").await;
+    assert_eq!(said(&token, Usable), "True Serving");
+
+    team.token_with(
+        "github",
+        "ana",
+        json!({ "revocation": { "throughVersion": 1 } }),
+    )
+    .await;
+    let token = team
+        .wait::<StoredToken>("github", Usable, "False RevokedBySpec")
+        .await;
+    assert_eq!(said(&token, Ready), "False NamespaceNotOnboarded");
+    team.user_with("ana", json!({ "suspended": true })).await;
+    team.wait::<TokenUser>("ana", Usable, "False UserSuspended")
+        .await;
+
+    team.user_with("ana", json!({ "suspended": false })).await;
+    team.secret("github", "planted-github-2").await;
+    team.onboard().await;
+    team.serving("github", 2).await;
+}
