@@ -1,0 +1,372 @@
+//! All that this broker holds, and the rules by which it comes and goes.
+
+mod settle;
+
+#[cfg(test)]
+mod model_test;
+#[cfg(test)]
+mod rules_test;
+#[cfg(test)]
+mod scene;
+#[cfg(test)]
+mod trouble_test;
+
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use bursar_seal::PlainBuffer;
+use bursar_wire::v1alpha1::{GrantRequest, ReportRequest};
+use hyper::body::Bytes;
+use tokio::sync::{Notify, watch};
+
+use crate::allowance::denials::{Denial, Denials};
+use crate::allowance::grant::{Access, Allowance, Unserved};
+use crate::allowance::key::EntryKey;
+use crate::allowance::ledger::Ledger;
+use crate::allowance::queue::GrantQueue;
+use crate::clock::{BootTime, Clock};
+
+/// The fewest accesses to ask for: 256 connections may want one at once after a
+/// pause and cost one request together, renewal included.
+const LEAST_WANTED: u64 = 512;
+/// The most; the vault grants no more.
+const MOST_WANTED: u64 = 5_000;
+
+/// Everything held for the workloads of this pod.
+#[derive(Default)]
+pub(crate) struct Holdings {
+    entries: HashMap<EntryKey, Entry>,
+    denials: Denials,
+    queue: GrantQueue,
+    ledger: Ledger,
+    reach: Reach,
+    /// The broker is ending: what comes in now is handed back.
+    closing: bool,
+    lost_at_end: Option<u64>,
+    scratch: PlainBuffer,
+    report_wake: Rc<Notify>,
+    /// Told whenever the vault has answered.
+    progress: Rc<Notify>,
+}
+
+/// What is held, or asked for, under one key.
+#[derive(Default)]
+struct Entry {
+    allowance: Option<Allowance>,
+    /// Those who wait for the vault's answer listen here.
+    ask: Option<watch::Sender<Option<Outcome>>>,
+}
+
+/// Whether the vault can be asked.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Reach {
+    /// Not yet, or not at this moment: it is worth waiting.
+    #[default]
+    Connecting,
+    /// Yes.
+    Attached,
+    /// The last attempt to reach it failed.
+    Away,
+}
+
+/// What became of a question to the vault.
+#[derive(Clone, Debug)]
+pub(crate) enum Outcome {
+    /// There may be something to serve now: look again.
+    LookAgain,
+    /// Nothing was granted.
+    Refused(Denial),
+    /// The vault cannot be reached.
+    VaultAway,
+}
+
+/// What became of one access.
+pub(crate) enum Served {
+    /// The answer's body.
+    Body(Bytes),
+    /// The vault said no, now or a moment ago.
+    Refused(Denial),
+    /// The vault has been asked; the outcome will be sent here.
+    Asked(watch::Receiver<Option<Outcome>>),
+    /// The vault cannot be asked.
+    VaultAway,
+}
+
+impl Holdings {
+    /// Serves one access if an allowance for it is held, and asks the vault for
+    /// one if not, or if the one held should be renewed.
+    pub(crate) fn serve(
+        &mut self,
+        key: &EntryKey,
+        access: Access<'_>,
+        clock: &dyn Clock,
+    ) -> Served {
+        if let Some(entry) = self.entries.get_mut(key)
+            && let Some(allowance) = &mut entry.allowance
+        {
+            match allowance.serve(access, clock, &mut self.scratch) {
+                Ok(body) => {
+                    if entry.ask.is_none() && allowance.is_due(access.boot) {
+                        self.renew(key, access.boot);
+                    }
+                    return Served::Body(body);
+                }
+                Err(Unserved::PurposeNotAllowed) => return Served::Refused(Denial::Forbidden),
+                Err(Unserved::Unusable) => return Served::Refused(Denial::Unusable),
+                Err(Unserved::Exhausted) => {}
+            }
+        }
+        if let Some(denial) = self.denials.get(key, access.boot) {
+            return Served::Refused(denial.clone());
+        }
+        self.ask(key).map_or(Served::VaultAway, Served::Asked)
+    }
+
+    /// Joins those who wait for an answer about `key`; the first of them asks.
+    /// None when the vault cannot be asked.
+    fn ask(&mut self, key: &EntryKey) -> Option<watch::Receiver<Option<Outcome>>> {
+        if self.reach == Reach::Away || self.closing {
+            return None;
+        }
+        if let Some(ask) = self.entries.get(key).and_then(|entry| entry.ask.as_ref()) {
+            return Some(ask.subscribe());
+        }
+        if !self.queue.push(key.clone()) {
+            return None;
+        }
+        let (sender, receiver) = watch::channel(None);
+        self.entries.entry(key.clone()).or_default().ask = Some(sender);
+        Some(receiver)
+    }
+
+    /// Asks for the successor of an allowance that still serves, unless it is
+    /// asked for already or the vault has just failed to give it.
+    fn renew(&mut self, key: &EntryKey, now: BootTime) {
+        if self.reach != Reach::Attached || self.closing || self.denials.get(key, now).is_some() {
+            return;
+        }
+        if let Some(entry) = self.entries.get_mut(key)
+            && entry.ask.is_none()
+        {
+            entry.ask = Some(watch::channel(None).0);
+            self.queue.push_renewal(key.clone());
+        }
+    }
+
+    /// The request for an allowance to send to the vault now: the one that must
+    /// be repeated, or else the next that is of use to anybody.
+    pub(crate) fn next_grant(&mut self, now: BootTime) -> Option<GrantRequest> {
+        while !self.queue.is_bound()
+            && let Some(key) = self.queue.pop()
+        {
+            let Some(Entry {
+                allowance,
+                ask: Some(ask),
+            }) = self.entries.get(&key)
+            else {
+                continue;
+            };
+            let waiting = ask.receiver_count();
+            if waiting == 0 && allowance.is_none() {
+                // They have all hung up.
+                self.entries.remove(&key);
+                continue;
+            }
+            let want = want(allowance.as_ref(), waiting, now);
+            self.queue.begin(key, want, self.denials.generation(), now);
+        }
+        self.queue.unanswered()
+    }
+
+    /// Stops serving from these allowances at once, and says so at once.
+    pub(crate) fn recall(&mut self, ids: &[String]) -> usize {
+        if let Some(in_doubt) = self.queue.in_doubt_mut() {
+            in_doubt.recalled.extend(ids);
+        }
+        let ids: HashSet<&str> = ids.iter().map(String::as_str).collect();
+        let ended = self.end_where(|allowance| ids.contains(allowance.id()));
+        self.report_wake.notify_one();
+        ended
+    }
+
+    /// Asks for the newer versions of these; the old ones are served until they
+    /// are here.
+    pub(crate) fn supersede(&mut self, ids: &[String], now: BootTime) {
+        if let Some(in_doubt) = self.queue.in_doubt_mut() {
+            in_doubt.superseded.extend(ids);
+        }
+        let ids: HashSet<&str> = ids.iter().map(String::as_str).collect();
+        for allowance in self
+            .entries
+            .values_mut()
+            .filter_map(|entry| entry.allowance.as_mut())
+        {
+            if ids.contains(allowance.id()) {
+                allowance.superseded = true;
+            }
+        }
+        self.renew_superseded(now);
+    }
+
+    fn renew_superseded(&mut self, now: BootTime) {
+        let superseded = self.entries.iter().filter(|(_, entry)| {
+            entry
+                .allowance
+                .as_ref()
+                .is_some_and(|allowance| allowance.superseded)
+        });
+        let keys: Vec<EntryKey> = superseded.map(|(key, _)| key.clone()).collect();
+        for key in &keys {
+            self.renew(key, now);
+        }
+    }
+
+    /// Entitlements have changed.
+    pub(crate) fn forget_denials(&mut self) {
+        self.denials.forget_all();
+    }
+
+    /// Ends what may not be served any more, so that no key outlives its lease.
+    pub(crate) fn sweep(&mut self, now: BootTime) {
+        self.end_where(|allowance| allowance.is_over(now));
+    }
+
+    fn end_where(&mut self, ends: impl Fn(&Allowance) -> bool) -> usize {
+        let mut count = 0;
+        self.entries.retain(|_, entry| {
+            if let Some(allowance) = entry.allowance.take_if(|allowance| ends(allowance)) {
+                self.ledger.end(allowance);
+                count += 1;
+            }
+            entry.allowance.is_some() || entry.ask.is_some()
+        });
+        count
+    }
+
+    /// The report to send now, if there is anything to say.
+    pub(crate) fn next_batch(&mut self) -> Option<ReportRequest> {
+        let open = self
+            .entries
+            .values_mut()
+            .filter_map(|entry| entry.allowance.as_mut());
+        self.ledger.next_batch(open)
+    }
+
+    /// The vault has recorded the batch `seq`.
+    pub(crate) fn acknowledge(&mut self, seq: u64) {
+        self.ledger.acknowledge(seq);
+        self.progress.notify_one();
+    }
+
+    /// The vault can be asked from now on.
+    pub(crate) fn attached(&mut self, now: BootTime) {
+        self.reach = Reach::Attached;
+        self.renew_superseded(now);
+    }
+
+    /// The vault can no longer be asked. When it is `away` nobody is kept
+    /// waiting; otherwise the next attempt to reach it is near.
+    pub(crate) fn detached(&mut self, away: bool) {
+        self.reach = if away { Reach::Away } else { Reach::Connecting };
+        if away {
+            self.answer_all(&Outcome::VaultAway);
+        }
+    }
+
+    fn answer_all(&mut self, outcome: &Outcome) {
+        self.queue.clear();
+        self.entries.retain(|_, entry| {
+            if let Some(ask) = entry.ask.take() {
+                ask.send_replace(Some(outcome.clone()));
+            }
+            entry.allowance.is_some()
+        });
+    }
+
+    /// Whether a vault with these numbers has the same history as this broker.
+    pub(crate) fn agrees_with(&self, report_seq: u64, request_no: u64) -> bool {
+        self.ledger.agrees_with(report_seq) && self.queue.agrees_with(request_no)
+    }
+
+    /// A new incarnation begins: nothing that belongs to the one before may be
+    /// served or reported. Returns how many accesses stay unreported; the vault
+    /// records them as unaccounted for.
+    pub(crate) fn start_over(&mut self) -> u64 {
+        let unreported = self.unreported();
+        if self.closing && !self.is_settled() {
+            self.lost_at_end = Some(self.lost_at_end.unwrap_or_default() + unreported);
+        }
+        self.ledger = Ledger::default();
+        self.denials.forget_all();
+        self.entries.retain(|_, entry| {
+            entry.allowance = None;
+            entry.ask.is_some()
+        });
+        self.queue.restart();
+        self.progress.notify_one();
+        unreported
+    }
+
+    /// The broker ends: nothing is served any more and all is handed back.
+    pub(crate) fn close(&mut self) {
+        self.closing = true;
+        self.end_where(|_| true);
+        self.answer_all(&Outcome::VaultAway);
+        self.report_wake.notify_one();
+    }
+
+    /// Whether the vault has been told everything and owes no answer.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.entries.is_empty() && self.ledger.is_settled() && self.queue.in_doubt().is_none()
+    }
+
+    /// When the incarnation was ended before the vault had been told all: how
+    /// many accesses it was not told of.
+    pub(crate) fn lost_at_end(&self) -> Option<u64> {
+        self.lost_at_end
+    }
+
+    /// Accesses that the vault has not acknowledged.
+    pub(crate) fn unreported(&self) -> u64 {
+        let open = self
+            .entries
+            .values()
+            .filter_map(|entry| entry.allowance.as_ref());
+        open.map(|allowance| allowance.notes().accesses())
+            .sum::<u64>()
+            + self.ledger.unreported()
+    }
+
+    /// Allowances held.
+    pub(crate) fn allowances(&self) -> usize {
+        self.entries
+            .values()
+            .filter(|entry| entry.allowance.is_some())
+            .count()
+    }
+
+    /// Told when there is an allowance to ask for.
+    pub(crate) fn grant_wake(&self) -> Rc<Notify> {
+        Rc::clone(&self.queue.wake)
+    }
+
+    /// Told when the vault has answered.
+    pub(crate) fn progress(&self) -> Rc<Notify> {
+        Rc::clone(&self.progress)
+    }
+
+    /// Told when a report should not wait for its time.
+    pub(crate) fn report_wake(&self) -> Rc<Notify> {
+        Rc::clone(&self.report_wake)
+    }
+}
+
+/// How many accesses to ask for: two leases' worth at the rate of the one
+/// before, and twice as many as wait, because half of them make it due again.
+fn want(previous: Option<&Allowance>, waiting: usize, now: BootTime) -> u32 {
+    let forecast = previous.map_or(0, |allowance| allowance.forecast_two_leases(now));
+    let wanted = forecast
+        .max(2 * waiting as u64)
+        .clamp(LEAST_WANTED, MOST_WANTED);
+    u32::try_from(wanted).unwrap_or(u32::MAX)
+}

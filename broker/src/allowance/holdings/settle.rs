@@ -1,0 +1,140 @@
+//! What the vault's answer to a request changes.
+
+use bursar_seal::TenantId;
+use bursar_wire::v1alpha1::Granted;
+use bursar_wire::v1alpha1::grant_response::Answer;
+use zeroize::Zeroize as _;
+
+use super::{Holdings, Outcome};
+use crate::allowance::denials::Denial;
+use crate::allowance::grant::{Allowance, Asked};
+use crate::allowance::key::EntryKey;
+use crate::allowance::queue::InDoubt;
+use crate::clock::BootTime;
+
+impl Holdings {
+    /// Takes the vault's answer to the request that is in doubt.
+    pub(crate) fn settle(
+        &mut self,
+        answer: Option<Answer>,
+        tenant: TenantId,
+        jitter: u8,
+        now: BootTime,
+    ) {
+        let Some(asked) = self.queue.answered() else {
+            return;
+        };
+        let outcome = match answer {
+            Some(Answer::Granted(granted)) => self.granted(&asked, granted, tenant, jitter, now),
+            Some(Answer::Denied(denied)) => self.deny(&asked, denied.into(), now),
+            None => {
+                tracing::error!("the vault gave an answer that is neither a grant nor a denial");
+                self.deny(&asked, Denial::Unusable, now)
+            }
+        };
+        self.tell(&asked.key, outcome);
+        if self.holds_superseded(&asked.key) {
+            self.renew(&asked.key, now);
+        }
+        self.progress.notify_one();
+        if self.closing {
+            // It came too late to be served from: hand it back at once.
+            self.report_wake.notify_one();
+        }
+    }
+
+    /// The vault has answered the request that is in doubt with an error.
+    pub(crate) fn fail(&mut self, denial: Denial, now: BootTime) {
+        self.queue.failed();
+        self.stop_waiting(denial, now);
+    }
+
+    /// No answer came to the request that is in doubt.
+    pub(crate) fn break_off(&mut self, now: BootTime) {
+        self.queue.broke_off();
+        self.stop_waiting(Denial::Unavailable, now);
+    }
+
+    /// Tells those who wait for the request that is in doubt, and nobody else.
+    /// What is held is served on: nothing was said about it.
+    fn stop_waiting(&mut self, denial: Denial, now: BootTime) {
+        if let Some(in_doubt) = self.queue.in_doubt() {
+            let (key, asked) = (in_doubt.key.clone(), in_doubt.denials);
+            self.denials
+                .remember(key.clone(), denial.clone(), asked, now);
+            self.tell(&key, Outcome::Refused(denial));
+        }
+    }
+
+    /// Serves from a new allowance from now on, and no longer from the one it
+    /// takes the place of.
+    fn granted(
+        &mut self,
+        asked: &InDoubt,
+        mut granted: Granted,
+        tenant: TenantId,
+        jitter: u8,
+        now: BootTime,
+    ) -> Outcome {
+        let id = granted.allowance_id.clone();
+        if self.closing || asked.recalled.has(&id) {
+            granted.data_key.zeroize();
+            self.ledger.end_unused(id);
+            return Outcome::LookAgain;
+        }
+        let request = Asked {
+            tenant,
+            user_id: asked.key.user_id(),
+            sent: asked.sent,
+            jitter,
+        };
+        match Allowance::new(granted, &request, &mut self.scratch) {
+            Ok(mut allowance) => {
+                allowance.superseded = asked.superseded.has(&id);
+                let entry = self.entries.entry(asked.key.clone()).or_default();
+                if let Some(previous) = entry.allowance.replace(allowance) {
+                    self.ledger.end(previous);
+                }
+                Outcome::LookAgain
+            }
+            Err(error) => {
+                tracing::error!(%error, "an allowance cannot be used");
+                self.ledger.end_unused(id);
+                self.deny(asked, Denial::Unusable, now)
+            }
+        }
+    }
+
+    fn holds_superseded(&self, key: &EntryKey) -> bool {
+        let allowance = self
+            .entries
+            .get(key)
+            .and_then(|entry| entry.allowance.as_ref());
+        allowance.is_some_and(|allowance| allowance.superseded)
+    }
+
+    /// The vault says no, so what is still held under this key is not served
+    /// any more either.
+    fn deny(&mut self, asked: &InDoubt, denial: Denial, now: BootTime) -> Outcome {
+        if let Some(entry) = self.entries.get_mut(&asked.key)
+            && let Some(allowance) = entry.allowance.take()
+        {
+            self.ledger.end(allowance);
+        }
+        self.denials
+            .remember(asked.key.clone(), denial.clone(), asked.denials, now);
+        Outcome::Refused(denial)
+    }
+
+    /// Answers those who wait for `key`.
+    fn tell(&mut self, key: &EntryKey, outcome: Outcome) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            if let Some(ask) = entry.ask.take() {
+                ask.send_replace(Some(outcome));
+            }
+            if entry.allowance.is_none() {
+                self.entries.remove(key);
+            }
+        }
+    }
+}

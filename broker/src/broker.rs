@@ -1,0 +1,133 @@
+//! What the parts of one broker share. Everything runs on one thread, so plain
+//! cells are enough: no borrow is ever held across an `await`.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use bursar_seal::Random;
+use http::HeaderMap;
+use tokio::sync::Notify;
+
+use crate::allowance::grant::Access;
+use crate::allowance::holdings::{Holdings, Served};
+use crate::allowance::key::EntryKey;
+use crate::clock::{BootTime, Clock, UnixMillis};
+use crate::http::access_request::AccessRequest;
+use crate::http::decision::DecisionLog;
+use crate::http::problem::Problem;
+use crate::http::status::Descriptions;
+use crate::jwt::{Authenticated, Authenticator, bearer};
+use crate::metrics::Metrics;
+use crate::upstream::calls::Calls;
+
+/// One broker.
+pub(crate) struct Broker {
+    pub(crate) clock: Box<dyn Clock>,
+    pub(crate) random: Box<dyn Random>,
+    pub(crate) metrics: Rc<Metrics>,
+    /// Knows this pod's callers; none before the first attach.
+    pub(crate) authenticator: RefCell<Option<Authenticator>>,
+    pub(crate) holdings: RefCell<Holdings>,
+    pub(crate) descriptions: Descriptions,
+    pub(crate) decisions: DecisionLog,
+    /// The way to the vault while attached.
+    pub(crate) calls: RefCell<Option<Calls>>,
+    /// Told when a call outside the session's own loops finds the incarnation
+    /// ended: those loops may have nothing to do just now and not notice.
+    pub(crate) fenced: Notify,
+    /// Attached and synced, and not fenced since.
+    pub(crate) synced: Cell<bool>,
+    /// The broker is ending.
+    pub(crate) draining: Cell<bool>,
+}
+
+/// Both clocks, read once for a request.
+#[derive(Clone, Copy)]
+pub(crate) struct Now {
+    pub(crate) boot: BootTime,
+    pub(crate) wall: UnixMillis,
+}
+
+impl Broker {
+    pub(crate) fn new(clock: Box<dyn Clock>, random: Box<dyn Random>) -> Self {
+        Self {
+            clock,
+            random,
+            metrics: Rc::new(Metrics::new()),
+            authenticator: RefCell::default(),
+            holdings: RefCell::default(),
+            descriptions: Descriptions::default(),
+            decisions: DecisionLog::default(),
+            calls: RefCell::default(),
+            fenced: Notify::new(),
+            synced: Cell::default(),
+            draining: Cell::default(),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        Now {
+            boot: self.clock.boot(),
+            wall: self.clock.wall(),
+        }
+    }
+
+    /// A random byte; the middle of the range when there is no randomness, which
+    /// is only used to spread things out.
+    pub(crate) fn jitter(&self) -> u8 {
+        let mut byte = [127];
+        let _ = self.random.fill(&mut byte);
+        byte[0]
+    }
+
+    /// Whether the caller is this pod's.
+    ///
+    /// # Errors
+    /// 401 when it is not; 503 before the vault has said who it would be.
+    pub(crate) fn authenticate(&self, headers: &HeaderMap, now: Now) -> Result<(), Problem> {
+        let token = bearer(headers)?;
+        let mut authenticator = self.authenticator.borrow_mut();
+        let authenticator = authenticator
+            .as_mut()
+            .ok_or_else(Problem::vault_unavailable)?;
+        let authenticated = authenticator.authenticate(token, now.wall);
+        if authenticated != Ok(Authenticated::Remembered) {
+            self.metrics.signatures.inc();
+        }
+        authenticated?;
+        Ok(())
+    }
+
+    /// Serves one access of an authenticated caller from memory, or says what
+    /// to wait for.
+    pub(crate) fn serve(&self, key: &EntryKey, request: &AccessRequest<'_>, now: Now) -> Served {
+        let access = Access {
+            app_name: &request.app_name,
+            purpose: &request.purpose,
+            boot: now.boot,
+            wall: now.wall,
+        };
+        self.holdings.borrow_mut().serve(key, access, &*self.clock)
+    }
+
+    /// Whether this broker can do its work: it has been attached and in sync,
+    /// and was neither fenced nor told to end since. A vault that is away does
+    /// not change that: what is held is served on, and pods that need no token
+    /// just now should not be taken out of service with the vault.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.synced.get() && !self.draining.get()
+    }
+
+    /// Brings the gauges up to date.
+    pub(crate) fn measure(&self) {
+        let holdings = self.holdings.borrow();
+        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.metrics
+            .allowances
+            .set(gauge(holdings.allowances() as u64));
+        self.metrics.unreported.set(gauge(holdings.unreported()));
+        self.metrics
+            .attached
+            .set(i64::from(self.calls.borrow().is_some()));
+    }
+}

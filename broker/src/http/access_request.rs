@@ -1,0 +1,278 @@
+//! The body of `POST /v1/tokens/access`.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::Value;
+
+use super::problem::Problem;
+use super::syntax::{CLAIM_RULE, NAME_RULE, is_claim, is_name};
+
+/// What a workload asks for, and what it claims to ask for.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) struct AccessRequest<'a> {
+    /// The TokenUser's name.
+    pub(crate) user_id: Cow<'a, str>,
+    /// The StoredToken's name; may be left out when the user has one.
+    pub(crate) token: Option<Cow<'a, str>>,
+    pub(crate) app_name: Cow<'a, str>,
+    pub(crate) purpose: Cow<'a, str>,
+}
+
+/// The body as almost all are: nothing escaped, so nothing is copied.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Plain<'a> {
+    user_id: &'a str,
+    token: Option<&'a str>,
+    app_name: &'a str,
+    purpose: &'a str,
+}
+
+impl<'a> AccessRequest<'a> {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// A [`Problem`] that names the member at fault.
+    pub(crate) fn parse(body: &'a [u8]) -> Result<Self, Problem> {
+        let request = match serde_json::from_slice::<Plain<'a>>(body) {
+            Ok(plain) => Self {
+                user_id: plain.user_id.into(),
+                token: plain.token.map(Cow::from),
+                app_name: plain.app_name.into(),
+                purpose: plain.purpose.into(),
+            },
+            Err(_) => Self::parse_member_by_member(body)?,
+        };
+        for (field, name) in [
+            ("user_id", Some(&request.user_id)),
+            ("token", request.token.as_ref()),
+        ] {
+            if name.is_some_and(|name| !is_name(name)) {
+                return Err(Problem::invalid(field, NAME_RULE));
+            }
+        }
+        for (field, claim) in [
+            ("app_name", &request.app_name),
+            ("purpose", &request.purpose),
+        ] {
+            if !is_claim(claim) {
+                return Err(Problem::invalid(field, CLAIM_RULE));
+            }
+        }
+        Ok(request)
+    }
+
+    /// The same, slower: takes escaped strings too, and knows what is wrong.
+    fn parse_member_by_member(body: &[u8]) -> Result<Self, Problem> {
+        let Members(members) = serde_json::from_slice(body)
+            .map_err(|_| Problem::invalid("body", "must be one JSON object in UTF-8"))?;
+        let (mut user_id, mut token, mut app_name, mut purpose) = (None, None, None, None);
+        for (name, value) in members {
+            let member = match name.as_str() {
+                "user_id" => &mut user_id,
+                "token" => &mut token,
+                "app_name" => &mut app_name,
+                "purpose" => &mut purpose,
+                _ => return Err(Problem::invalid(showable(&name), "is not known here")),
+            };
+            if member.is_some() {
+                return Err(Problem::invalid(&name, "is there twice"));
+            }
+            let text = match value {
+                Value::String(text) => Some(text),
+                Value::Null if name == "token" => None,
+                _ => return Err(Problem::invalid(&name, "must be a string")),
+            };
+            *member = Some(text);
+        }
+        let required = |field, member: Option<Option<String>>| {
+            member
+                .flatten()
+                .map(Cow::from)
+                .ok_or_else(|| Problem::invalid(field, "is required"))
+        };
+        Ok(Self {
+            user_id: required("user_id", user_id)?,
+            token: token.flatten().map(Cow::from),
+            app_name: required("app_name", app_name)?,
+            purpose: required("purpose", purpose)?,
+        })
+    }
+}
+
+/// A member's name, if it is one that can be repeated to people.
+fn showable(name: &str) -> &str {
+    if is_claim(name) { name } else { "body" }
+}
+
+/// An object's members as they come, repeated ones too.
+struct Members(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Members;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(Collect)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bursar_seal::SystemRandom;
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+    use crate::http::decision::DecisionId;
+
+    const GOOD: &str = r#"{"user_id":"ana","app_name":"ci","purpose":"sync"}"#;
+
+    async fn problem(body: &[u8]) -> Value {
+        let problem = AccessRequest::parse(body).unwrap_err();
+        let answer = problem.into_answer(&DecisionId::new(&SystemRandom));
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        serde_json::from_slice(&body).unwrap()
+    }
+
+    #[test]
+    fn a_request_is_read_without_copies() {
+        let request = AccessRequest::parse(GOOD.as_bytes()).unwrap();
+        assert!(matches!(request.user_id, Cow::Borrowed("ana")));
+        assert!(matches!(request.app_name, Cow::Borrowed("ci")));
+        assert_eq!(request.token, None);
+    }
+
+    #[test]
+    fn an_escaped_request_means_the_same() {
+        let escaped = GOOD
+            .replace("ana", "\\u0061na")
+            .replace("app_name", "app\\u005fname");
+        let request = AccessRequest::parse(escaped.as_bytes()).unwrap();
+        assert_eq!(request, AccessRequest::parse(GOOD.as_bytes()).unwrap());
+    }
+
+    #[test]
+    fn a_token_may_be_named_null_or_left_out() {
+        for (member, token) in [
+            (r#""token":"github","#, Some("github")),
+            (r#""token":null,"#, None),
+            ("", None),
+        ] {
+            for user_id in ["ana", "\\u0061na"] {
+                let body = format!(
+                    r#"{{{member}"user_id":"{user_id}","app_name":"ci","purpose":"sync"}}"#
+                );
+                let request = AccessRequest::parse(body.as_bytes()).unwrap();
+                assert_eq!(request.token.as_deref(), token, "{body}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_member_at_fault_is_named() {
+        for (field, body) in [
+            ("user_id", r#"{"app_name":"ci","purpose":"sync"}"#),
+            (
+                "user_id",
+                r#"{"user_id":null,"app_name":"ci","purpose":"sync"}"#,
+            ),
+            (
+                "user_id",
+                r#"{"user_id":"Ana","app_name":"ci","purpose":"sync"}"#,
+            ),
+            (
+                "user_id",
+                r#"{"user_id":"a/b","app_name":"ci","purpose":"sync"}"#,
+            ),
+            (
+                "user_id",
+                r#"{"user_id":"","app_name":"ci","purpose":"sync"}"#,
+            ),
+            (
+                "user_id",
+                r#"{"user_id":"ana","user_id":"bo","app_name":"ci","purpose":"sync"}"#,
+            ),
+            (
+                "token",
+                r#"{"user_id":"ana","token":"","app_name":"ci","purpose":"sync"}"#,
+            ),
+            (
+                "token",
+                r#"{"user_id":"ana","token":7,"app_name":"ci","purpose":"sync"}"#,
+            ),
+            ("app_name", r#"{"user_id":"ana","purpose":"sync"}"#),
+            (
+                "app_name",
+                r#"{"user_id":"ana","app_name":7,"purpose":"sync"}"#,
+            ),
+            (
+                "app_name",
+                r#"{"user_id":"ana","app_name":"a\nb","purpose":"sync"}"#,
+            ),
+            ("purpose", r#"{"user_id":"ana","app_name":"ci"}"#),
+            (
+                "purpose",
+                r#"{"user_id":"ana","app_name":"ci","purpose":" sync"}"#,
+            ),
+            (
+                "purpose",
+                r#"{"user_id":"ana","app_name":"ci","purpose":["sync"]}"#,
+            ),
+            (
+                "extra",
+                r#"{"user_id":"ana","app_name":"ci","purpose":"sync","extra":1}"#,
+            ),
+            (
+                "body",
+                r#"{"user_id":"ana","app_name":"ci","purpose":"sync","\n":1}"#,
+            ),
+            ("body", r#"["ana"]"#),
+            ("body", r#"{"user_id":"ana""#),
+            (
+                "body",
+                r#"{"user_id":"ana","app_name":"ci","purpose":"sync"} {}"#,
+            ),
+            ("body", "null"),
+            ("body", ""),
+        ] {
+            let problem = problem(body.as_bytes()).await;
+            assert_eq!(problem["field"], field, "{body}: {problem}");
+            assert_eq!(problem["status"], 400);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_utf8_is_refused() {
+        let body = b"{\"user_id\":\"\xff\",\"app_name\":\"ci\",\"purpose\":\"sync\"}";
+        assert_eq!(problem(body).await["field"], "body");
+    }
+
+    #[tokio::test]
+    async fn no_value_is_quoted_back() {
+        let body = r#"{"user_id":"HUNTER2","app_name":"ci","purpose":"sync"}"#;
+        assert!(
+            !problem(body.as_bytes())
+                .await
+                .to_string()
+                .contains("HUNTER2")
+        );
+    }
+}

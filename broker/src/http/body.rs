@@ -1,0 +1,147 @@
+//! Reading a JSON body without trusting its length or its pace.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::{Body, Bytes};
+
+use super::problem::{Code, Problem};
+
+/// The longest body, in bytes.
+pub(crate) const MOST_BYTES: usize = 64 * 1024;
+/// How long a client may take to send it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Reads a JSON body of at most [`MOST_BYTES`].
+///
+/// # Errors
+/// A [`Problem`] when it is not called JSON, is too large, is sent too slowly or
+/// breaks off.
+pub(crate) async fn read_json<B>(headers: &HeaderMap, body: B) -> Result<Bytes, Problem>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    check_type(headers)?;
+    let told: Option<usize> = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok())
+        .and_then(|length| length.parse().ok());
+    if told.is_some_and(|length| length > MOST_BYTES) {
+        return Err(too_large());
+    }
+    let reading = Limited::new(body, MOST_BYTES).collect();
+    match tokio::time::timeout(PATIENCE, reading).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(Problem::invalid(
+            "body",
+            "the body broke off before its end",
+        )),
+        Err(_) => Err(Problem::new(
+            Code::RequestTimeout,
+            "send the body within 10 seconds",
+        )),
+    }
+}
+
+/// The body must be called JSON: a page in a browser can send other types to
+/// localhost without asking first.
+fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let unsupported = |detail: &'static str| Err(Problem::new(Code::UnsupportedMediaType, detail));
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(value), None) = (types.next(), types.next()) else {
+        return unsupported("send the header Content-Type: application/json");
+    };
+    let value = value.to_str().unwrap_or_default();
+    let (media_type, parameter) = value.split_once(';').unwrap_or((value, ""));
+    let parameter = parameter.trim();
+    let json = media_type.trim().eq_ignore_ascii_case("application/json");
+    let utf8 = parameter.is_empty() || parameter.eq_ignore_ascii_case("charset=utf-8");
+    if !json || !utf8 {
+        return unsupported("send the header Content-Type: application/json");
+    }
+    if headers.contains_key(CONTENT_ENCODING) {
+        return unsupported("send the body without Content-Encoding");
+    }
+    Ok(())
+}
+
+fn too_large() -> Problem {
+    Problem::new(Code::BodyTooLarge, "send at most 65536 bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+    use http_body_util::Full;
+
+    use super::*;
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()))
+            .collect()
+    }
+
+    async fn read(pairs: &[(&str, &str)], length: usize) -> Result<usize, Code> {
+        let body = Full::new(Bytes::from(vec![b' '; length]));
+        match read_json(&headers(pairs), body).await {
+            Ok(bytes) => Ok(bytes.len()),
+            Err(problem) => Err(problem.code()),
+        }
+    }
+
+    #[tokio::test]
+    async fn json_up_to_64_kib_is_read() {
+        for content_type in [
+            "application/json",
+            "Application/JSON",
+            "application/json; charset=UTF-8",
+        ] {
+            let headers = [("content-type", content_type)];
+            assert_eq!(read(&headers, MOST_BYTES).await, Ok(MOST_BYTES));
+            assert_eq!(
+                read(&headers, MOST_BYTES + 1).await,
+                Err(Code::BodyTooLarge)
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_is_refused_by_the_length_it_announces() {
+        let headers = [
+            ("content-type", "application/json"),
+            ("content-length", "65537"),
+        ];
+        assert_eq!(read(&headers, 1).await, Err(Code::BodyTooLarge));
+    }
+
+    #[tokio::test]
+    async fn other_types_are_refused() {
+        for pairs in [
+            &[][..],
+            &[("content-type", "text/plain")],
+            &[("content-type", "application/x-www-form-urlencoded")],
+            &[("content-type", "application/json5")],
+            &[("content-type", "application/json; charset=latin1")],
+            &[
+                ("content-type", "application/json"),
+                ("content-type", "application/json"),
+            ],
+            &[
+                ("content-type", "application/json"),
+                ("content-encoding", "gzip"),
+            ],
+        ] {
+            assert_eq!(
+                read(pairs, 1).await,
+                Err(Code::UnsupportedMediaType),
+                "{pairs:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! Refusals, as problem details (RFC 9457).
+
+use std::borrow::Cow;
+
+use http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderName, HeaderValue, StatusCode};
+use hyper::body::Bytes;
+use serde::Serialize;
+
+use super::decision::DecisionId;
+use super::{Answer, answer};
+use crate::allowance::denials::Denial;
+use crate::jwt::JwtError;
+
+const CONTENT_TYPE: &str = "application/problem+json";
+const INVALID_TOKEN: &str = r#"Bearer realm="bursar", error="invalid_token""#;
+const NO_TOKEN: &str = r#"Bearer realm="bursar""#;
+const RETRY_AFTER_SECONDS: &str = "2";
+
+/// What went wrong; the names are stable and programs match on them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+pub(crate) enum Code {
+    InvalidRequest,
+    NotLocal,
+    Unauthenticated,
+    Forbidden,
+    NotFound,
+    TokenNotFound,
+    TokenHasNoValue,
+    MethodNotAllowed,
+    RequestTimeout,
+    TokenAmbiguous,
+    TokenRevoked,
+    TokenExpired,
+    BodyTooLarge,
+    UnsupportedMediaType,
+    InternalError,
+    VaultUnavailable,
+}
+
+impl Code {
+    /// All of them, in the order of their numbers.
+    pub(crate) const ALL: [Self; 16] = [
+        Self::InvalidRequest,
+        Self::NotLocal,
+        Self::Unauthenticated,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::TokenNotFound,
+        Self::TokenHasNoValue,
+        Self::MethodNotAllowed,
+        Self::RequestTimeout,
+        Self::TokenAmbiguous,
+        Self::TokenRevoked,
+        Self::TokenExpired,
+        Self::BodyTooLarge,
+        Self::UnsupportedMediaType,
+        Self::InternalError,
+        Self::VaultUnavailable,
+    ];
+
+    /// The code as programs see it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "InvalidRequest",
+            Self::NotLocal => "NotLocal",
+            Self::Unauthenticated => "Unauthenticated",
+            Self::Forbidden => "Forbidden",
+            Self::NotFound => "NotFound",
+            Self::TokenNotFound => "TokenNotFound",
+            Self::TokenHasNoValue => "TokenHasNoValue",
+            Self::MethodNotAllowed => "MethodNotAllowed",
+            Self::RequestTimeout => "RequestTimeout",
+            Self::TokenAmbiguous => "TokenAmbiguous",
+            Self::TokenRevoked => "TokenRevoked",
+            Self::TokenExpired => "TokenExpired",
+            Self::BodyTooLarge => "BodyTooLarge",
+            Self::UnsupportedMediaType => "UnsupportedMediaType",
+            Self::InternalError => "InternalError",
+            Self::VaultUnavailable => "VaultUnavailable",
+        }
+    }
+
+    const fn status(self) -> StatusCode {
+        match self {
+            Self::InvalidRequest | Self::NotLocal => StatusCode::BAD_REQUEST,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::NotFound | Self::TokenNotFound | Self::TokenHasNoValue => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::TokenAmbiguous => StatusCode::CONFLICT,
+            Self::TokenRevoked | Self::TokenExpired => StatusCode::GONE,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::VaultUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The header that some codes come with.
+    const fn header(self) -> Option<HeaderName> {
+        match self {
+            Self::Unauthenticated => Some(WWW_AUTHENTICATE),
+            Self::MethodNotAllowed => Some(ALLOW),
+            Self::VaultUnavailable => Some(RETRY_AFTER),
+            _ => None,
+        }
+    }
+
+    const fn title(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "Invalid request",
+            Self::NotLocal => "Not a request from this pod",
+            Self::Unauthenticated => "Unauthenticated",
+            Self::Forbidden => "Forbidden",
+            Self::NotFound => "No such call",
+            Self::TokenNotFound => "No such token",
+            Self::TokenHasNoValue => "Token has no value yet",
+            Self::MethodNotAllowed => "Method not allowed",
+            Self::RequestTimeout => "Request took too long",
+            Self::TokenAmbiguous => "Several tokens",
+            Self::TokenRevoked => "Token revoked",
+            Self::TokenExpired => "Token expired",
+            Self::BodyTooLarge => "Body too large",
+            Self::UnsupportedMediaType => "Unsupported media type",
+            Self::InternalError => "Internal error",
+            Self::VaultUnavailable => "Vault unavailable",
+        }
+    }
+}
+
+/// One refusal.
+#[derive(Clone, Debug)]
+pub(crate) struct Problem {
+    code: Code,
+    detail: Cow<'static, str>,
+    more: More,
+}
+
+/// What some refusals say beside code and detail.
+#[derive(Clone, Debug)]
+enum More {
+    Nothing,
+    /// The member of the body, the header or the part of the path at fault.
+    Field(String),
+    /// The names to choose from.
+    Tokens(Vec<String>),
+    /// The value of the header that goes with the code.
+    Header(&'static str),
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    code: Code,
+    decision_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens: Option<&'a [String]>,
+}
+
+impl Problem {
+    /// A refusal; `detail` says what to do and quotes no input.
+    pub(crate) fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            code,
+            detail: detail.into(),
+            more: More::Nothing,
+        }
+    }
+
+    fn with(self, more: More) -> Self {
+        Self { more, ..self }
+    }
+
+    /// Bad input, and where.
+    pub(crate) fn invalid(field: &str, detail: &'static str) -> Self {
+        Self::new(Code::InvalidRequest, detail).with(More::Field(field.to_owned()))
+    }
+
+    /// A header that only a request from elsewhere would have, or lack.
+    pub(crate) fn not_local(header: &str, detail: &'static str) -> Self {
+        Self::new(Code::NotLocal, detail).with(More::Field(header.to_owned()))
+    }
+
+    /// Another method than `allowed`.
+    pub(crate) fn method_not_allowed(allowed: &'static str) -> Self {
+        Self::new(Code::MethodNotAllowed, "use the method in the header Allow")
+            .with(More::Header(allowed))
+    }
+
+    /// The vault is needed for this and does not answer.
+    pub(crate) fn vault_unavailable() -> Self {
+        Self::new(
+            Code::VaultUnavailable,
+            "the vault cannot be reached and nothing held here may be served any more: try again",
+        )
+        .with(More::Header(RETRY_AFTER_SECONDS))
+    }
+
+    /// What programs match on.
+    pub(crate) fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The refusal as an answer: its id is the only difference between two with
+    /// the same code, field and tokens.
+    pub(crate) fn into_answer(self, id: &DecisionId) -> Answer {
+        let (mut field, mut tokens, mut header) = (None, None, None);
+        match &self.more {
+            More::Nothing => {}
+            More::Field(name) => field = Some(name.as_str()),
+            More::Tokens(names) => tokens = Some(names.as_slice()),
+            More::Header(value) => header = self.code.header().map(|name| (name, *value)),
+        }
+        let document = Document {
+            r#type: format!("https://bursar.dev/problems/{}", self.code.name()),
+            title: self.code.title(),
+            status: self.code.status().as_u16(),
+            detail: &self.detail,
+            code: self.code,
+            decision_id: id.as_str(),
+            field,
+            tokens,
+        };
+        // Strings and numbers cannot fail to become JSON.
+        let body = serde_json::to_vec(&document).unwrap_or_default();
+        let mut answer = answer(self.code.status(), CONTENT_TYPE, Bytes::from(body));
+        if let Some((name, value)) = header {
+            answer
+                .headers_mut()
+                .insert(name, HeaderValue::from_static(value));
+        }
+        answer
+    }
+}
+
+impl From<JwtError> for Problem {
+    fn from(error: JwtError) -> Self {
+        let challenge = if error == JwtError::Missing {
+            NO_TOKEN
+        } else {
+            INVALID_TOKEN
+        };
+        Self::new(Code::Unauthenticated, error.to_string()).with(More::Header(challenge))
+    }
+}
+
+impl From<Denial> for Problem {
+    fn from(denial: Denial) -> Self {
+        match denial {
+            Denial::Forbidden => Self::new(
+                Code::Forbidden,
+                "there is no such user or token, or this workload may not use it: see the \
+                 TokenUser's workloads and the StoredToken's consumers",
+            ),
+            Denial::TokenNotFound => Self::new(
+                Code::TokenNotFound,
+                "the user has no token of this name: see kubectl get storedtokens",
+            ),
+            Denial::TokenAmbiguous(tokens) => Self::new(
+                Code::TokenAmbiguous,
+                "the user has several tokens: name one in token",
+            )
+            .with(More::Tokens(tokens)),
+            Denial::TokenHasNoValue => Self::new(
+                Code::TokenHasNoValue,
+                "no value was stored yet: see the StoredToken's condition Ready",
+            ),
+            Denial::TokenRevoked => Self::new(
+                Code::TokenRevoked,
+                "the token was revoked: it needs a new value in its source",
+            ),
+            Denial::TokenExpired => Self::new(
+                Code::TokenExpired,
+                "the token's expirationTime has passed: it needs a new value and time",
+            ),
+            Denial::Unavailable => Self::vault_unavailable(),
+            Denial::Unusable => Self::new(
+                Code::InternalError,
+                "the vault's answer cannot be used: see the broker's log",
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bursar_seal::SystemRandom;
+    use http_body_util::BodyExt as _;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn answer(problem: Problem) -> Answer {
+        problem.into_answer(&DecisionId::new(&SystemRandom))
+    }
+
+    async fn body(problem: Problem) -> Bytes {
+        answer(problem)
+            .into_body()
+            .collect()
+            .await
+            .unwrap()
+            .to_bytes()
+    }
+
+    #[tokio::test]
+    async fn a_problem_has_the_members_of_rfc_9457_and_ours() {
+        let body = body(Problem::invalid("purpose", "why")).await;
+        let document: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            document["type"],
+            "https://bursar.dev/problems/InvalidRequest"
+        );
+        assert_eq!(document["title"], "Invalid request");
+        assert_eq!(document["status"], 400);
+        assert_eq!(document["detail"], "why");
+        assert_eq!(document["code"], "InvalidRequest");
+        assert_eq!(document["field"], "purpose");
+        assert_eq!(document["decision_id"].as_str().unwrap().len(), 32);
+    }
+
+    #[tokio::test]
+    async fn two_refusals_differ_in_their_ids_alone() {
+        let first = body(Denial::Forbidden.into()).await;
+        let second = body(Denial::Forbidden.into()).await;
+        assert_ne!(first, second);
+        assert_eq!(first.len(), second.len());
+        let without_id = |bytes: &Bytes| {
+            let mut document: Value = serde_json::from_slice(bytes).unwrap();
+            document.as_object_mut().unwrap().remove("decision_id");
+            document
+        };
+        assert_eq!(without_id(&first), without_id(&second));
+    }
+
+    #[test]
+    fn a_caller_without_a_good_token_is_told_which_scheme_to_use() {
+        let challenge = |error: JwtError| {
+            let answer = answer(Problem::from(error));
+            assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+            answer.headers()[WWW_AUTHENTICATE]
+                .to_str()
+                .unwrap()
+                .to_owned()
+        };
+        assert_eq!(challenge(JwtError::Missing), NO_TOKEN);
+        assert_eq!(challenge(JwtError::Expired), INVALID_TOKEN);
+    }
+
+    #[test]
+    fn no_refusal_may_be_cached() {
+        for code in Code::ALL {
+            let answer = answer(Problem::new(code, "why"));
+            assert_eq!(answer.headers()["cache-control"], "no-store");
+            assert_eq!(answer.headers()["content-type"], "application/problem+json");
+        }
+    }
+
+    #[test]
+    fn every_code_has_its_name_and_number() {
+        for (number, code) in Code::ALL.into_iter().enumerate() {
+            assert_eq!(code as usize, number);
+            assert_eq!(serde_json::to_value(code).unwrap(), code.name());
+        }
+    }
+
+    #[test]
+    fn a_caller_is_told_when_to_come_back_when_the_vault_is_away() {
+        let answer = answer(Problem::vault_unavailable());
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.headers()[RETRY_AFTER], "2");
+    }
+}

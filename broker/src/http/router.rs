@@ -1,0 +1,67 @@
+//! From a request to its answer.
+
+use http::request::Parts;
+use http::{Method, Request, StatusCode};
+use hyper::body::{Body, Bytes};
+
+use super::access::access;
+use super::decision::DecisionId;
+use super::problem::{Code, Problem};
+use super::status::status;
+use super::{Answer, answer, transport};
+use crate::broker::Broker;
+
+/// Answers one request.
+pub(crate) async fn handle<B>(broker: &Broker, request: Request<B>) -> Answer
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (parts, body) = request.into_parts();
+    match route(broker, &parts, body).await {
+        Ok(body) => {
+            broker.metrics.served.inc();
+            answer(StatusCode::OK, "application/json", body)
+        }
+        Err(problem) => {
+            let (id, code) = (DecisionId::new(&*broker.random), problem.code());
+            broker.metrics.refused(code);
+            broker.decisions.note(&id, code, broker.clock.boot());
+            problem.into_answer(&id)
+        }
+    }
+}
+
+/// Transport comes first, so that not even the list of calls is told to others.
+async fn route<B>(broker: &Broker, parts: &Parts, body: B) -> Result<Bytes, Problem>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    transport::check(&parts.uri, &parts.headers)?;
+    let path = parts.uri.path();
+    if path == "/v1/tokens/access" {
+        only(&Method::POST, "POST", parts)?;
+        access(broker, &parts.headers, body).await
+    } else if let Some(user_id) = path.strip_prefix("/v1/tokens/status/") {
+        only(&Method::GET, "GET", parts)?;
+        status(broker, &parts.headers, user_id).await
+    } else {
+        Err(Problem::new(
+            Code::NotFound,
+            "see the documentation for the calls there are",
+        ))
+    }
+}
+
+/// The method must fit, and there must be no query: what is in a URL ends up in
+/// logs, and no call takes one.
+fn only(method: &Method, name: &'static str, parts: &Parts) -> Result<(), Problem> {
+    if parts.method != *method {
+        return Err(Problem::method_not_allowed(name));
+    }
+    if parts.uri.query().is_some() {
+        return Err(Problem::invalid("query", "this call takes no query"));
+    }
+    Ok(())
+}
