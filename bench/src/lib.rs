@@ -1,0 +1,29 @@
+//! Benchmarks of the product as it ships, each against the numbers of the design.
+//!
+//! This crate drives the product from outside only: over HTTP as a workload, over
+//! kubectl's API as a platform team, over the broker-vault protocol as a broker.
+//! It may know the testbed and the protocol, and none of the product's insides.
+//! All figures of a run are taken in that run; ratios compare servers side by side.
+
+pub mod answer;
+pub mod bare;
+pub mod broker;
+pub mod calls;
+pub mod commits;
+pub mod fleet;
+pub mod hot_path;
+pub mod limits;
+pub mod machine;
+pub mod memory;
+pub mod misses;
+pub mod report;
+pub mod revocation;
+pub mod row;
+pub mod run;
+pub mod secret_change;
+pub mod simulated;
+pub mod startup;
+pub mod stats;
+pub mod team;
+pub mod workload;
+pub mod wrk;

@@ -1,0 +1,241 @@
+//! One run: the product is installed, measured and taken away again.
+
+use std::io;
+use std::time::Duration;
+
+use bursar_testbed::{BursarError, Handle, HandleError, Operator};
+use bursar_wire::tls::{self, TlsError};
+
+use crate::answer::{Answer, AnswerError};
+use crate::bare::{self, Bare, BareError};
+use crate::broker::{Broker, BrokerError, Pod};
+use crate::calls::{Calls, CallsError};
+use crate::hot_path::{self, CONNECTIONS, Pair};
+use crate::memory::{self, MemoryError};
+use crate::misses::{self, MissesError};
+use crate::revocation::{self, RevocationError};
+use crate::row::{Row, Target};
+use crate::secret_change::{self, ChangeError};
+use crate::simulated::VaultAddress;
+use crate::team::{SERVICE_ACCOUNT, Team, TeamError};
+use crate::workload::{ACCESS_PATH, Connection, WorkloadError};
+use crate::wrk::{Request, Wrk, WrkError};
+use crate::{limits, machine, startup};
+
+const NAMESPACE: &str = "bench";
+const POD: &str = "bench";
+/// The token that is asked for again and again.
+const TOKEN: &str = "hot";
+/// The name in the vault's certificate: that of its Service.
+const VAULT_NAME: &str = "bursar-vault.bursar-system.svc";
+/// A whole run takes a third of it.
+const LIMIT: Duration = Duration::from_secs(15 * 60);
+/// A broker is idle when nobody has asked it for anything for this long.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// Why the run was given up.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// No operator.
+    #[error(transparent)]
+    Bursar(#[from] BursarError),
+    /// An object is missing.
+    #[error(transparent)]
+    Cluster(#[from] HandleError),
+    /// A user or token is missing.
+    #[error(transparent)]
+    Team(#[from] TeamError),
+    /// No broker.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// The broker does not answer.
+    #[error(transparent)]
+    Workload(#[from] WorkloadError),
+    /// The broker refuses what it should serve.
+    #[error(transparent)]
+    Answer(#[from] AnswerError),
+    /// No bare server.
+    #[error(transparent)]
+    Bare(#[from] BareError),
+    /// No load.
+    #[error(transparent)]
+    Wrk(#[from] WrkError),
+    /// The broker's memory is unknown.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// The calls are unknown.
+    #[error(transparent)]
+    Calls(#[from] CallsError),
+    /// Row on misses.
+    #[error(transparent)]
+    Misses(#[from] MissesError),
+    /// Row on changed Secrets.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// Row on revocations.
+    #[error(transparent)]
+    Revocation(#[from] RevocationError),
+    /// The CA is unusable.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The system does not let this program do its work.
+    #[error("cannot open enough files, or find the bare server: {0}")]
+    System(#[from] io::Error),
+    /// Something hangs.
+    #[error("the benchmarks took longer than {} minutes", LIMIT.as_secs() / 60)]
+    TooSlow,
+}
+
+/// What is running and can be measured.
+struct Scene<'a> {
+    testbed: &'a Handle,
+    operator: &'a Operator,
+    team: Team,
+    pod: Pod,
+}
+
+/// A part of a run that can be asked for alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// The broker's start.
+    Start,
+    /// Memory, the hot path and misses.
+    Load,
+    /// Changes of a Secret.
+    Change,
+    /// Revocations.
+    Revocation,
+}
+
+/// Measures `only` that part or, without one, everything, on the testbed that
+/// `testbed exec` has started around this process.
+///
+/// Call this on the main thread: the processes it starts end when that thread does.
+///
+/// # Panics
+/// When there is no testbed.
+///
+/// # Errors
+/// When anything fails: a run has all its rows or none.
+pub async fn run(only: Option<Part>) -> Result<Vec<Row>, RunError> {
+    tokio::time::timeout(LIMIT, measure(only))
+        .await
+        .map_err(|_| RunError::TooSlow)?
+}
+
+async fn measure(only: Option<Part>) -> Result<Vec<Row>, RunError> {
+    limits::raise_open_files()?;
+    let mut rows = vec![machine::row()];
+    let testbed = bursar_testbed::shared();
+    let operator = Operator::start(&testbed).await?;
+    let scene = Scene::set(&testbed, &operator).await?;
+
+    let asked_for = |part| only.is_none_or(|only| only == part);
+    if asked_for(Part::Start) {
+        rows.extend(startup::measure(&scene.pod).await?);
+    }
+    let broker = Broker::start(&scene.pod).await?;
+    if asked_for(Part::Load) {
+        rows.extend(scene.under_load(&broker).await?);
+    }
+    if asked_for(Part::Change) {
+        rows.extend(secret_change::measure(&scene.team, &broker).await?);
+    }
+    if asked_for(Part::Revocation) {
+        rows.extend(scene.revocation(&broker).await?);
+    }
+    Ok(rows)
+}
+
+impl<'a> Scene<'a> {
+    async fn set(testbed: &'a Handle, operator: &'a Operator) -> Result<Self, RunError> {
+        let namespace = testbed.namespace(NAMESPACE).await?;
+        testbed
+            .create_service_account(&namespace, SERVICE_ACCOUNT)
+            .await?;
+        let team = Team::onboard(testbed.client().await?, &namespace).await?;
+        team.add_token(TOKEN, "a-value-as-long-as-many-a-real-token")
+            .await?;
+        let pod = Pod::create(testbed, &namespace, POD, &operator.vault_url()).await?;
+        Ok(Self {
+            testbed,
+            operator,
+            team,
+            pod,
+        })
+    }
+
+    fn database_url(&self) -> &str {
+        &self.operator.database().superuser_url
+    }
+
+    /// Memory, the hot path and misses: all of one process, from idle to busy.
+    async fn under_load(&self, broker: &Broker) -> Result<Vec<Row>, RunError> {
+        tokio::time::sleep(IDLE).await;
+        let idle = memory::of(broker.pid())?.resident_mb;
+        let mut rows = vec![
+            Row::new("broker memory, idle", idle, "MB")
+                .target(Target::AtMost(12.0))
+                .how("VmRSS; attached, nothing served yet"),
+        ];
+        rows.extend(self.hot_path(broker).await?);
+        rows.extend(misses::measure(&self.team, broker, self.database_url()).await?);
+        Ok(rows)
+    }
+
+    async fn hot_path(&self, broker: &Broker) -> Result<Vec<Row>, RunError> {
+        let body = Broker::access_body(TOKEN);
+        let mut connection = Connection::open(broker.address()).await?;
+        let response = connection.access(broker.bearer(), &body).await?;
+        let answer = Answer::of(response.status, &response.headers, response.body.into())?;
+        let folder = self.pod.folder();
+        let program = bare::program()?;
+        let bare = Bare::start(&program, folder, &answer).await?;
+        let other = Bare::start(&program, folder, &answer).await?;
+        let request = Request {
+            bearer: broker.bearer(),
+            body: &body,
+        };
+        let wrk = Wrk::new(folder, &request)?;
+
+        let before = Calls::count(self.database_url()).await?;
+        let url = format!("http://{}{ACCESS_PATH}", broker.address());
+        let pair = Pair {
+            bare: &bare.url(),
+            broker: &url,
+        };
+        let mut rows = Vec::new();
+        let mut accesses = 0;
+        for connections in CONNECTIONS {
+            let (measured, answered) = hot_path::measure(&wrk, pair, connections).await?;
+            rows.extend(measured);
+            accesses += answered;
+            let peak = memory::of(broker.pid())?.peak_mb;
+            let name = format!("broker memory, under load, {connections} connections");
+            let row = Row::new(name, peak, "MB").target(Target::AtMost(16.0));
+            rows.push(row.how("VmHWM: the most since it was started"));
+        }
+        let calls = Calls::count(self.database_url()).await? - before;
+        #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
+        let per_100 = calls.total() * 100.0 / accesses as f64;
+        rows.push(
+            Row::new("vault calls per 100 accesses, no quota", per_100, "calls")
+                .target(Target::Below(0.5))
+                .how("grants and reports over all rounds of the hot path"),
+        );
+        rows.push(hot_path::control(&wrk, &bare.url(), &other.url()).await?);
+        Ok(rows)
+    }
+
+    async fn revocation(&self, broker: &Broker) -> Result<Vec<Row>, RunError> {
+        let vault = VaultAddress {
+            url: self.operator.vault_url(),
+            server_name: VAULT_NAME.to_owned(),
+            tls: tls::client_config(self.pod.ca().as_bytes())?,
+        };
+        let database_url = self.database_url();
+        let rows =
+            revocation::measure(self.testbed, &self.team, &vault, database_url, broker).await?;
+        Ok(rows)
+    }
+}
