@@ -33,9 +33,6 @@ pub const OPERATOR_NAMESPACE: &str = "bursar-system";
 /// The operator's service account in [`OPERATOR_NAMESPACE`].
 pub const OPERATOR_SERVICE_ACCOUNT: &str = "bursar-operator";
 
-/// Secret in [`OPERATOR_NAMESPACE`] with the root keys, made by whoever installs Bursar.
-pub const ROOT_KEY_SECRET: &str = "bursar-root-key";
-
 /// Secret in [`OPERATOR_NAMESPACE`] with the key and certificate of Bursar's own CA.
 pub const CA_SECRET: &str = "bursar-ca";
 

@@ -94,7 +94,6 @@ fn the_manifests_and_the_constants_say_the_same_names() {
     for name in [
         &operator,
         names::SOURCE_LABEL,
-        names::ROOT_KEY_SECRET,
         names::CA_SECRET,
         names::CA_CONFIG_MAP,
         names::ONBOARDED_CLUSTER_ROLE,

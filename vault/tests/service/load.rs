@@ -22,9 +22,9 @@ use crate::support::replica::Replica;
 use crate::support::{Bed, DEADLINE, Team, token, user};
 
 const BROKERS: usize = 6;
-const ROUNDS: u32 = 8;
+const ROUNDS: u32 = 6;
 /// Rounds after which a replica is replaced by another.
-const ROUNDS_PER_REPLICA: u32 = 3;
+const ROUNDS_PER_REPLICA: u32 = 2;
 
 /// What a broker would serve from, as seen from outside: versions by allowance.
 struct Holdings {
@@ -154,16 +154,16 @@ async fn applied<T>(write: impl AsyncFn() -> Result<T, VaultError>) {
     applied.await.expect("not applied within a minute");
 }
 
-/// Ends a few connections to the database, whoever has them, without end.
+/// Ends connections to the database one by one, whoever has them, without end.
 async fn kill_connections(bed: &Bed) {
     loop {
         bed.tamper(&format!(
             "select pg_terminate_backend(pid) from pg_stat_activity
-             where usename = '{}' order by random() limit 2",
+             where usename = '{}' order by random() limit 1",
             bed.database.name
         ))
         .await;
-        tokio::time::sleep(Duration::from_millis(250)).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
