@@ -13,9 +13,6 @@ endif
 target := $(or $(CARGO_TARGET_DIR),target)
 testbed := $(target)/debug/testbed
 
-# SQL is checked against the committed answers of the server, even where DATABASE_URL is set.
-export SQLX_OFFLINE := true
-
 .DEFAULT_GOAL := help
 .PHONY: help demo test up down bench lint fmt clippy deny drift generate build packages
 
