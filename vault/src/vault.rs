@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bursar_seal::{Random, RootKeys, TenantId};
-use sqlx::PgPool;
+use sqlx::postgres::PgConnection;
+use sqlx::{ConnectOptions as _, PgPool};
 
 use crate::clock::Clock;
 use crate::tenant_keys::TenantKeys;
@@ -48,6 +49,11 @@ impl Vault {
     /// Connections to the database.
     pub(crate) fn pool(&self) -> &PgPool {
         &self.0.pool
+    }
+
+    /// A connection of the caller's own, that no other work can take.
+    pub(crate) async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+        self.pool().connect_options().connect().await
     }
 
     pub(crate) fn roots(&self) -> &RootKeys {

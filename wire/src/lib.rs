@@ -19,6 +19,10 @@ pub mod v1alpha1 {
     tonic::include_proto!("bursar.vault.v1alpha1");
 }
 
+/// The most records, and the most closed allowances, of one report: with the
+/// longest names less than 1 MiB.
+pub const LARGEST_REPORT: usize = 4_000;
+
 /// The oldest protocol version this build speaks.
 pub const PROTOCOL_MIN: u32 = 1;
 /// The newest protocol version this build speaks.

@@ -3,16 +3,17 @@
 
 use std::collections::VecDeque;
 
+use bursar_wire::LARGEST_REPORT;
 use bursar_wire::digest::report_digest;
 use bursar_wire::v1alpha1::{AccessRecord, ReportRequest};
 
 use super::grant::Allowance;
 use super::notes::Notes;
 
-/// Records in one batch: with the longest names about 1 MB.
-const MOST_RECORDS: usize = 4_000;
+/// Records in one batch.
+const MOST_RECORDS: usize = LARGEST_REPORT;
 /// Allowances closed in one batch.
-const MOST_CLOSED: usize = 4_000;
+const MOST_CLOSED: usize = LARGEST_REPORT;
 
 /// Allowances that have ended, and the batch that is under way.
 #[derive(Default)]

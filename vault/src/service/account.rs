@@ -2,14 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
+use bursar_wire::LARGEST_REPORT;
 use bursar_wire::v1alpha1::{AccessRecord, ReportRequest};
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::names::{AppName, Purpose};
-
-/// The most records, and the most closed allowances, of one report.
-const LONGEST: usize = 10_000;
 
 /// An allowance as it stands before a report, and after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +59,7 @@ pub(crate) struct Effects {
 pub(crate) enum Untrue {
     #[error("the number of an earlier report with another content")]
     Changed,
-    #[error("more than 10,000 records or closed allowances")]
+    #[error("more than 4,000 records or closed allowances")]
     TooLong,
     #[error("an allowance id that is no UUID")]
     Id,
@@ -82,7 +80,7 @@ pub(crate) enum Untrue {
 impl Report {
     pub(crate) fn read(request: &ReportRequest) -> Result<Self, Untrue> {
         let ids = &request.closed_allowance_ids;
-        if request.records.len() > LONGEST || ids.len() > LONGEST {
+        if request.records.len() > LARGEST_REPORT || ids.len() > LARGEST_REPORT {
             return Err(Untrue::TooLong);
         }
         Ok(Self {
@@ -217,6 +215,7 @@ fn allowance(text: &str) -> Result<Uuid, Untrue> {
 mod tests {
     use std::collections::{HashMap, HashSet};
 
+    use bursar_wire::LARGEST_REPORT;
     use bursar_wire::v1alpha1::{AccessRecord, ReportRequest};
     use uuid::Uuid;
 
@@ -343,7 +342,7 @@ mod tests {
         assert_eq!(with(|r| r.last_time_ms = i64::MAX), Some(Untrue::Times));
         assert_eq!(with(|r| r.first_time_ms = -1), Some(Untrue::Times));
         let request = ReportRequest {
-            closed_allowance_ids: vec![ID.to_string(); 10_001],
+            closed_allowance_ids: vec![ID.to_string(); LARGEST_REPORT + 1],
             ..Default::default()
         };
         assert_eq!(Report::read(&request).err(), Some(Untrue::TooLong));

@@ -37,10 +37,10 @@ impl VaultService {
     pub(crate) async fn attach(
         &self,
         request: v1alpha1::AttachRequest,
-    ) -> Result<v1alpha1::AttachResponse, CallError> {
+    ) -> Result<(WatcherId, v1alpha1::AttachResponse), CallError> {
         let answer = self.try_attach(request).await;
         self.metrics().attach(match &answer {
-            Ok(answer) if answer.resumed => Attached::Resumed,
+            Ok((_, answer)) if answer.resumed => Attached::Resumed,
             Ok(_) => Attached::New,
             Err(CallError::Protocol { .. }) => Attached::Protocol,
             Err(CallError::Unauthenticated) => Attached::Refused,
@@ -54,7 +54,7 @@ impl VaultService {
     async fn try_attach(
         &self,
         request: v1alpha1::AttachRequest,
-    ) -> Result<v1alpha1::AttachResponse, CallError> {
+    ) -> Result<(WatcherId, v1alpha1::AttachResponse), CallError> {
         let protocol = protocol(&request)?;
         let token = &request.service_account_token;
         let claims = self.verify_locally(token)?;
@@ -69,7 +69,8 @@ impl VaultService {
                 self.begin(pod).await?
             }
         };
-        self.respond(protocol, session, claims.namespace)
+        let id = session.id;
+        Ok((id, self.respond(protocol, session, claims.namespace)?))
     }
 
     fn verify_locally(&self, token: &str) -> Result<PodClaims, CallError> {
@@ -103,7 +104,9 @@ impl VaultService {
     }
 
     async fn find(&self, previous: v1alpha1::Incarnation) -> Result<Session, CallError> {
-        let claimed = self.claim(&previous.id, previous.proof).await?;
+        let IncarnationId(id) = previous.id.parse()?;
+        let _turn = self.turns().any().await;
+        let claimed = self.claim(id, previous.proof).await?;
         let mut connection = self.vault().pool().acquire().await?;
         let running = self.lock(&mut connection, &claimed).await?;
         Ok(Session {
@@ -141,6 +144,7 @@ impl VaultService {
     /// Takes down that the API server has vouched for the pod again.
     async fn renew(&self, session: Session) -> Result<Session, CallError> {
         let review_due_in = self.review_period();
+        let _turn = self.turns().any().await;
         sqlx::query!(
             "update incarnation
              set reviewed_time = now(), review_due_time = now() + make_interval(secs => $3)
@@ -160,6 +164,7 @@ impl VaultService {
     /// A new incarnation; older ones of the pod are over.
     async fn begin(&self, pod: ReviewedPod) -> Result<Session, CallError> {
         let unusable = |_| CallError::Unauthenticated;
+        let _turn = self.turns().any().await;
         let namespace = pod.namespace.parse().map_err(unusable)?;
         let namespace_uid = pod.namespace_uid.parse().map_err(unusable)?;
         let tenant = self.vault().tenant_of(&namespace, &namespace_uid).await?;

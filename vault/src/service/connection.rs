@@ -2,8 +2,8 @@
 //!
 //! Anybody in the cluster may connect, so those who have not attached are few
 //! and do not stay: a connection takes a place when it is accepted, gives it
-//! back when a call on it was authenticated, and is closed when that takes
-//! too long.
+//! back when it has attached, and is closed when that takes too long. From then
+//! on it speaks for the incarnation that attached on it, and for no other.
 
 use std::io;
 use std::pin::Pin;
@@ -17,30 +17,44 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 use tonic::transport::server::Connected;
 
-/// A place among the connections that have not attached.
+use super::watchers::WatcherId;
+
+/// Who is at the other end of a connection.
 #[derive(Clone, Debug)]
-pub(crate) struct Place(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+pub(crate) struct Place(Arc<Mutex<Peer>>);
+
+#[derive(Debug)]
+enum Peer {
+    /// Nobody we know: it takes a place among those.
+    Stranger(#[expect(dead_code, reason = "held until it is dropped")] OwnedSemaphorePermit),
+    /// This run of a broker.
+    Attached(WatcherId),
+}
 
 impl Place {
     pub(crate) fn new(permit: OwnedSemaphorePermit) -> Self {
-        Self(Arc::new(Mutex::new(Some(permit))))
+        Self(Arc::new(Mutex::new(Peer::Stranger(permit))))
     }
 
     /// The connection has shown who it is: its place is free for another.
-    pub(crate) fn give_back(&self) {
-        self.permit().take();
+    pub(crate) fn attached(&self, id: WatcherId) {
+        *self.peer() = Peer::Attached(id);
     }
 
-    fn is_taken(&self) -> bool {
-        self.permit().is_some()
+    /// Who has attached on it.
+    pub(crate) fn incarnation(&self) -> Option<WatcherId> {
+        match *self.peer() {
+            Peer::Stranger(_) => None,
+            Peer::Attached(id) => Some(id),
+        }
     }
 
-    fn permit(&self) -> std::sync::MutexGuard<'_, Option<OwnedSemaphorePermit>> {
+    fn peer(&self) -> std::sync::MutexGuard<'_, Peer> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A connection that ends unless its place is given back in time.
+/// A connection that ends unless it attaches in time.
 pub(crate) struct Connection {
     tls: ServerStream,
     place: Place,
@@ -58,7 +72,7 @@ impl Connection {
     }
 
     fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
-        self.place.is_taken() && self.deadline.as_mut().poll(cx).is_ready()
+        self.place.incarnation().is_none() && self.deadline.as_mut().poll(cx).is_ready()
     }
 }
 

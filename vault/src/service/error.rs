@@ -17,6 +17,10 @@ pub(crate) enum CallError {
     /// token that was refused. One sentence for all of them.
     #[error("not authenticated: attach again with the pod's current token")]
     Unauthenticated,
+    /// A call on a connection on which nobody has attached yet. A broker whose
+    /// connection was replaced under it attaches again and loses nothing.
+    #[error("nothing is answered on this connection before an attach")]
+    NotAttached,
     /// The row of the caller's incarnation is not what the vault wrote. The
     /// caller is told what all others are told who cannot prove themselves.
     #[error("{}", Self::Unauthenticated)]
@@ -35,6 +39,9 @@ pub(crate) enum CallError {
     /// Too many attach at once, or this pod does already.
     #[error("too many brokers attach at once; try again in a few seconds")]
     Crowded,
+    /// More open allowances than any broker can use.
+    #[error("this broker has 10,000 open allowances: report and close some first")]
+    TooManyOpen,
     /// The namespace has no tenant.
     #[error("the vault has nothing for this namespace: apply a TokenUser there first")]
     NoTenant,
@@ -54,6 +61,9 @@ pub(crate) enum CallError {
     /// What was granted changed faster than it could be answered.
     #[error("the token's state changes too quickly; try again")]
     Contended,
+    /// The database is connected, and silent.
+    #[error("the database does not answer")]
+    Silent,
     /// This replica is about to end.
     #[error("this replica is shutting down; connect again")]
     ShuttingDown,
@@ -105,12 +115,14 @@ impl From<CallError> for Status {
             CallError::Protocol { .. } | CallError::OutOfOrder { .. } => {
                 Self::failed_precondition(sentence)
             }
-            CallError::Crowded => Self::resource_exhausted(sentence),
+            CallError::Crowded | CallError::TooManyOpen => Self::resource_exhausted(sentence),
             CallError::NoTenant => Self::not_found(sentence),
             CallError::Malformed(_) => Self::invalid_argument(sentence),
-            CallError::ReviewUnavailable | CallError::Contended | CallError::ShuttingDown => {
-                Self::unavailable(sentence)
-            }
+            CallError::NotAttached
+            | CallError::ReviewUnavailable
+            | CallError::Contended
+            | CallError::Silent
+            | CallError::ShuttingDown => Self::unavailable(sentence),
             CallError::Store(cause) => match cause.category() {
                 Category::Unavailable => Self::unavailable(sentence),
                 _ => Self::internal(sentence),

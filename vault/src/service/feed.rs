@@ -4,14 +4,20 @@
 //! notification says that there is something new. Notifications may be lost
 //! without harm, and so may the connection: no change is skipped, because the
 //! position is the number of a change and not a point in time.
+//!
+//! It reads over a connection of its own, for which nothing else has to be
+//! waited, and does not trust it: one that is silent for 5 seconds may be cut
+//! where neither end notices, and is replaced.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use bursar_seal::TenantId;
 use bursar_wire::v1alpha1::{self, Event, event};
+use sqlx::PgConnection;
 use sqlx::postgres::PgListener;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::VaultService;
@@ -23,6 +29,10 @@ use crate::changes::{self, CHANGE_CHANNEL, Change, Numbered};
 
 /// How often the log is read when nothing says that there is something new.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the database may take to answer.
+const READ_DEADLINE: Duration = Duration::from_secs(5);
+/// A listener that has heard nothing for this long may be cut off: it is made anew.
+const LISTENER_SILENCE: Duration = Duration::from_secs(60);
 /// Changes read at once from one shard.
 const BATCH: i64 = 1_000;
 /// How often watchers are looked for that were fenced at another replica.
@@ -50,14 +60,16 @@ impl VaultService {
 
     async fn poll_on(&self, news: &Notify) {
         let mut position = self.start_position();
+        let mut connection = None;
         loop {
-            if let Err(error) = self.poll(&mut position).await {
+            if let Err(error) = self.poll(&mut connection, &mut position).await {
+                connection = None;
                 self.metrics().failed_polls.inc();
                 tracing::warn!(cause = %error.cause(), "the change log cannot be read; trying again");
                 tokio::time::sleep(POLL_INTERVAL).await;
             }
             // A timeout is as good as a notification.
-            let _ = tokio::time::timeout(POLL_INTERVAL, news.notified()).await;
+            let _ = timeout(POLL_INTERVAL, news.notified()).await;
         }
     }
 
@@ -76,26 +88,38 @@ impl VaultService {
         let mut listener = PgListener::connect_with(self.vault().pool()).await?;
         listener.listen(CHANGE_CHANNEL).await?;
         loop {
+            let Ok(heard) = timeout(LISTENER_SILENCE, listener.try_recv()).await else {
+                return Ok(());
+            };
+            heard?;
             // Also when the connection was lost and made again: whatever was
             // announced meanwhile is read now.
-            listener.try_recv().await?;
             news.notify_one();
         }
     }
 
-    async fn poll(&self, position: &mut Position) -> Result<(), CallError> {
-        for (shard, head) in changes::heads(self.vault().pool()).await? {
+    async fn poll(
+        &self,
+        connection: &mut Option<PgConnection>,
+        position: &mut Position,
+    ) -> Result<(), CallError> {
+        let connection = match connection {
+            Some(connection) => connection,
+            None => connection.insert(in_time(self.vault().connect()).await?),
+        };
+        for (shard, head) in in_time(changes::heads(&mut *connection)).await? {
             let last = position.0.entry(shard).or_insert(head);
             if head < *last {
                 self.start_anew(shard);
                 *last = head;
             }
             while *last < head {
-                let changes = changes::read_after(self.vault().pool(), shard, *last, BATCH).await?;
+                let read = changes::read_after(&mut *connection, shard, *last, BATCH);
+                let changes = in_time(read).await?;
                 self.reached(Stage::ChangesRead).await;
                 match (changes.first(), changes.last()) {
                     (Some(first), Some(newest)) if first.seq == *last + 1 => {
-                        self.tell(&changes).await?;
+                        self.tell(connection, &changes).await?;
                         self.reached(Stage::HoldersTold).await;
                         *last = newest.seq;
                     }
@@ -118,7 +142,11 @@ impl VaultService {
     }
 
     /// Tells brokers what has changed for them.
-    async fn tell(&self, changes: &[Numbered]) -> Result<(), CallError> {
+    async fn tell(
+        &self,
+        connection: &mut PgConnection,
+        changes: &[Numbered],
+    ) -> Result<(), CallError> {
         let watched = self.watchers().tenants();
         let mut tokens: HashMap<TenantId, ChangedTokens> = HashMap::new();
         // Once for each tenant, however many changes there are: a batch is a few
@@ -147,7 +175,8 @@ impl VaultService {
             }
         }
         for (tenant, changed) in tokens {
-            for (id, fallen) in self.holders(tenant, &changed).await? {
+            let holders = in_time(holders(connection, tenant, &changed)).await?;
+            for (id, fallen) in holders {
                 for event in fallen.events() {
                     self.watchers().tell(id, event);
                 }
@@ -159,43 +188,10 @@ impl VaultService {
         Ok(())
     }
 
-    /// Who holds allowances that were granted before these changes. A statement
-    /// of its own, and so a snapshot taken after the changes were committed.
-    async fn holders(
-        &self,
-        tenant: TenantId,
-        changed: &ChangedTokens,
-    ) -> Result<HashMap<WatcherId, Fallen>, CallError> {
-        let tokens: Vec<Uuid> = changed.keys().copied().collect();
-        let rows = sqlx::query!(
-            r#"select incarnation_id as "incarnation_id!", allowance_id as "allowance_id!",
-                      token_id as "token_id!", standing = 'Dead' as "dead!"
-               from allowance_standing
-               where tenant_id = $1 and token_id = any($2) and standing <> 'Good'"#,
-            tenant.as_uuid(),
-            &tokens,
-        )
-        .fetch_all(self.vault().pool())
-        .await?;
-        let mut holders: HashMap<WatcherId, Fallen> = HashMap::new();
-        for row in rows {
-            let id = WatcherId {
-                tenant,
-                incarnation: row.incarnation_id,
-            };
-            let fallen = holders.entry(id).or_default();
-            match row.dead || changed.get(&row.token_id).is_none_or(|recall| *recall) {
-                true => fallen.dead.push(row.allowance_id),
-                false => fallen.superseded.push(row.allowance_id),
-            }
-        }
-        Ok(holders)
-    }
-
     async fn watch_fences(&self) {
         loop {
             tokio::time::sleep(FENCE_INTERVAL).await;
-            if let Err(error) = self.end_fenced().await {
+            if let Err(error) = in_time(self.end_fenced()).await {
                 tracing::debug!(cause = %error.cause(), "fences cannot be read; trying again");
             }
         }
@@ -224,6 +220,49 @@ impl VaultService {
             incarnation: row.incarnation_id,
         }));
         Ok(())
+    }
+}
+
+/// Who holds allowances that were granted before these changes. A statement
+/// of its own, and so a snapshot taken after the changes were committed.
+async fn holders(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    changed: &ChangedTokens,
+) -> Result<HashMap<WatcherId, Fallen>, sqlx::Error> {
+    let tokens: Vec<Uuid> = changed.keys().copied().collect();
+    let rows = sqlx::query!(
+        r#"select incarnation_id as "incarnation_id!", allowance_id as "allowance_id!",
+                  token_id as "token_id!", standing = 'Dead' as "dead!"
+           from allowance_standing
+           where tenant_id = $1 and token_id = any($2) and standing <> 'Good'"#,
+        tenant.as_uuid(),
+        &tokens,
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut holders: HashMap<WatcherId, Fallen> = HashMap::new();
+    for row in rows {
+        let id = WatcherId {
+            tenant,
+            incarnation: row.incarnation_id,
+        };
+        let fallen = holders.entry(id).or_default();
+        match row.dead || changed.get(&row.token_id).is_none_or(|recall| *recall) {
+            true => fallen.dead.push(row.allowance_id),
+            false => fallen.superseded.push(row.allowance_id),
+        }
+    }
+    Ok(holders)
+}
+
+/// An answer of the database, or that there was none in time.
+async fn in_time<T, E: Into<CallError>>(
+    answer: impl Future<Output = Result<T, E>>,
+) -> Result<T, CallError> {
+    match timeout(READ_DEADLINE, answer).await {
+        Ok(answer) => answer.map_err(Into::into),
+        Err(_) => Err(CallError::Silent),
     }
 }
 

@@ -23,6 +23,9 @@ use crate::rows::{User, Version};
 
 /// The most accesses that one allowance is good for.
 const MOST_UNITS: u32 = 5_000;
+/// The most allowances that one broker has open: as many tokens as it could ask
+/// for in a lease, and no more than a row each of somebody who means harm.
+const MOST_OPEN: i64 = 10_000;
 /// Decisions made for one request while the token keeps changing under it.
 const ATTEMPTS: usize = 4;
 
@@ -150,8 +153,11 @@ impl VaultService {
             r#"insert into allowance (tenant_id, allowance_id, incarnation_id, user_uid, user_epoch,
                                       token_id, token_epoch, version, service_account_name,
                                       granted, expires_time)
-               values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,
-                       least(now() + make_interval(secs => $11), $12))
+               select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10,
+                      least(now() + make_interval(secs => $11), $12)
+               where (select count(*) from (select from allowance
+                          where tenant_id = $1 and incarnation_id = $3 and state = 'Open'
+                          limit $13) as open) < $13
                returning floor(extract(epoch from expires_time - now()) * 1000)::bigint as "ms!""#,
             claimed.id.tenant.as_uuid(),
             id,
@@ -165,9 +171,11 @@ impl VaultService {
             wish.units,
             self.vault().lease().as_secs_f64(),
             token.expiration_time as Option<DbTime>,
+            MOST_OPEN,
         )
-        .fetch_one(connection)
-        .await?;
+        .fetch_optional(connection)
+        .await?
+        .ok_or(CallError::TooManyOpen)?;
         Ok(Allowance {
             id,
             granted: wish.units,

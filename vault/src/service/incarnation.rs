@@ -66,22 +66,22 @@ pub(crate) struct Running {
     pub(crate) review_due_in: Duration,
 }
 
-impl VaultService {
-    /// Reads who the call says it comes from.
-    pub(crate) async fn claimed(&self, metadata: &MetadataMap) -> Result<Claimed, CallError> {
-        let id = metadata.get(INCARNATION_ID).and_then(|id| id.to_str().ok());
-        let proof = metadata
-            .get_bin(INCARNATION_PROOF)
-            .and_then(|proof| proof.to_bytes().ok());
-        match (id, proof) {
-            (Some(id), Some(proof)) => self.claim(id, proof.to_vec()).await,
-            _ => Err(CallError::Unauthenticated),
-        }
-    }
+/// The id and the proof that a call shows.
+pub(crate) fn shown(metadata: &MetadataMap) -> Result<(WatcherId, Vec<u8>), CallError> {
+    let id = metadata.get(INCARNATION_ID).and_then(|id| id.to_str().ok());
+    let proof = metadata
+        .get_bin(INCARNATION_PROOF)
+        .and_then(|proof| proof.to_bytes().ok());
+    let (Some(id), Some(proof)) = (id, proof) else {
+        return Err(CallError::Unauthenticated);
+    };
+    let IncarnationId(id) = id.parse()?;
+    Ok((id, proof.to_vec()))
+}
 
-    /// The same from an id and a proof, as they come with an attach.
-    pub(crate) async fn claim(&self, id: &str, proof: Vec<u8>) -> Result<Claimed, CallError> {
-        let IncarnationId(id) = id.parse()?;
+impl VaultService {
+    /// Finds the tenant of who a call says it comes from.
+    pub(crate) async fn claim(&self, id: WatcherId, proof: Vec<u8>) -> Result<Claimed, CallError> {
         let tenant = self.vault().tenant_by_id(id.tenant).await?;
         let tenant = tenant.ok_or(CallError::Unauthenticated)?;
         Ok(Claimed { id, tenant, proof })

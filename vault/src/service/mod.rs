@@ -36,7 +36,9 @@ mod report;
 mod server;
 mod settings;
 mod stages;
+mod stranger;
 mod sweep;
+mod turns;
 mod watch;
 mod watchers;
 
@@ -59,6 +61,7 @@ use incarnation::Claimed;
 use issuer::TrustedIssuer;
 use limit::ReviewLimit;
 use metrics::Metrics;
+use turns::Turns;
 use watchers::Watchers;
 
 pub use issuer::{IssuerError, WorkloadIssuer};
@@ -102,6 +105,7 @@ struct Parts {
     metrics: Metrics,
     watchers: Watchers,
     review_limit: ReviewLimit,
+    turns: Turns,
     /// The issuer as it comes from the operator, and as it was read last.
     issuer: Receiver<WorkloadIssuer>,
     trusted: Sender<Arc<TrustedIssuer>>,
@@ -132,6 +136,7 @@ impl VaultService {
         let metrics = Metrics::new(registry);
         Ok(Self(Arc::new(Parts {
             review_limit: ReviewLimit::new(settings.reviews_per_second),
+            turns: Turns::new(vault.pool().options().get_max_connections()),
             watchers: Watchers::new(metrics.clone()),
             vault,
             reviewer,
@@ -166,6 +171,10 @@ impl VaultService {
 
     fn review_limit(&self) -> &ReviewLimit {
         &self.0.review_limit
+    }
+
+    fn turns(&self) -> &Turns {
+        &self.0.turns
     }
 
     fn start_position(&self) -> Position {
@@ -217,20 +226,24 @@ fn unix_ms(time: DbTime) -> i64 {
 }
 
 impl VaultService {
-    /// Answers a call that proves its incarnation, and lets its connection stay.
+    /// Answers a call that proves its incarnation, in turn.
     async fn proven<Q, A>(
         &self,
         request: Request<Q>,
         call: impl AsyncFnOnce(Claimed, Q) -> Result<A, CallError>,
     ) -> Result<Response<A>, Status> {
-        let claimed = self.claimed(request.metadata()).await?;
-        let place = request.extensions().get::<Place>().cloned();
+        let place = request.extensions().get::<Place>();
+        let attached = place.and_then(Place::incarnation);
+        let (id, proof) = incarnation::shown(request.metadata())?;
+        // Whoever attached here need not be looked for under another name.
+        if attached != Some(id) {
+            return Err(CallError::Unauthenticated.into());
+        }
+        let _turn = self.turns().of(id).await;
+        let claimed = self.claim(id, proof).await?;
         let answer = self
             .on_record(call(claimed, request.into_inner()).await)
             .await?;
-        if let Some(place) = place {
-            place.give_back();
-        }
         Ok(Response::new(answer))
     }
 }
@@ -242,9 +255,9 @@ impl vault_server::Vault for VaultService {
         request: Request<v1alpha1::AttachRequest>,
     ) -> Result<Response<v1alpha1::AttachResponse>, Status> {
         let place = request.extensions().get::<Place>().cloned();
-        let answer = VaultService::attach(self, request.into_inner()).await?;
+        let (id, answer) = VaultService::attach(self, request.into_inner()).await?;
         if let Some(place) = place {
-            place.give_back();
+            place.attached(id);
         }
         Ok(Response::new(answer))
     }

@@ -13,12 +13,19 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
+use tower::filter::FilterLayer;
 
 use super::VaultService;
 use super::connection::{Connection, Place};
+use super::stranger;
 
-/// The largest message a broker may send, in bytes: a report of 10,000 records.
-const LARGEST_MESSAGE: usize = 4 * 1024 * 1024;
+/// The largest message a broker may send, in bytes: a report of as many records
+/// as there may be in one, with the longest names.
+const LARGEST_MESSAGE: usize = 1024 * 1024;
+/// Bytes of one call, and of all calls of one connection, that are taken in
+/// before they are asked for.
+const CALL_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 256 * 1024;
 /// The most header bytes of one call.
 const LARGEST_HEADERS: u32 = 16 * 1024;
 /// Calls under way on one connection: one watch, and a few beside it.
@@ -65,6 +72,9 @@ pub async fn serve(
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .http2_max_header_list_size(LARGEST_HEADERS)
         .max_concurrent_streams(CALLS_PER_CONNECTION)
+        .initial_stream_window_size(CALL_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .layer(FilterLayer::new(stranger::admit))
         .add_service(calls)
         .serve_with_incoming_shutdown(ReceiverStream::new(incoming), stopped(stopping));
     let server = tokio::spawn(server);
@@ -157,5 +167,34 @@ async fn hand_over(
     if let Some(connection) = greeting.await {
         // Not taken only when the server has stopped: then the connection closes.
         let _ = accepted.send(Ok(connection)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bursar_wire::LARGEST_REPORT;
+    use bursar_wire::v1alpha1::{AccessRecord, ReportRequest};
+    use prost::Message as _;
+
+    use super::LARGEST_MESSAGE;
+
+    #[test]
+    fn the_largest_report_is_not_too_large_a_message() {
+        let id = "00000000-0000-0000-0000-000000000000".to_owned();
+        let record = AccessRecord {
+            allowance_id: id.clone(),
+            app_name: "a".repeat(64),
+            purpose: "p".repeat(64),
+            count: u32::MAX,
+            first_time_ms: i64::MAX,
+            last_time_ms: i64::MAX,
+        };
+        let report = ReportRequest {
+            seq: u64::MAX,
+            digest: vec![0; 32],
+            records: vec![record; LARGEST_REPORT],
+            closed_allowance_ids: vec![id; LARGEST_REPORT],
+        };
+        assert!(report.encoded_len() <= LARGEST_MESSAGE);
     }
 }

@@ -18,6 +18,7 @@ mod load;
 mod report;
 mod revoke;
 mod rows;
+mod silent;
 mod support;
 mod sweep;
 mod transport;

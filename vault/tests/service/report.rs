@@ -235,11 +235,11 @@ async fn a_long_batch_is_recorded_whole() {
     let mut large = broker.granted("ana", "github").await;
     bed.tamper("update allowance set granted = 20000").await;
     large.units = 20_000;
-    let records = vec![served(&large, 1); 10_000];
+    let records = vec![served(&large, 1); LARGEST_REPORT];
     broker.report(records, vec![]).await.unwrap();
     assert_eq!(
         (bed.count(SERVED).await, bed.count(USED).await),
-        (10_000, 10_000)
+        (LARGEST_REPORT, 10_000)
     );
     let too_long = broker.report(vec![served(&large, 1); 10_001], vec![]).await;
     assert_eq!(code(too_long), Code::Unauthenticated);

@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tonic::Code;
 
 use crate::support::broker::Broker;
 use crate::support::gates::Gates;
@@ -132,6 +133,52 @@ async fn a_connection_that_does_not_attach_is_closed() {
     // Who has attached stays.
     assert!(events.loses_nothing().await);
     known.describe("ana").await.unwrap();
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_but_an_attach_is_read_on_a_connection_that_has_not_attached() {
+    let bed = Bed::new("transport_stranger").await;
+    let replica = bed.replica().await;
+    let team = bed.team("team").await;
+    let known = bed.broker(&replica, &team, "app").await;
+    // Even with the proof of an incarnation that lives, and with no end of a
+    // message that would be too large for anybody.
+    let stranger = known.unattached(&replica, &bed.authority).await;
+    let large = vec!["x".repeat(8 * 1024 * 1024)];
+    let refused = stranger.report_numbered(1, Vec::new(), large.clone()).await;
+    let refused = refused.err().unwrap();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    assert!(refused.message().contains("before an attach"), "{refused}");
+    let refused = stranger.describe("ana").await.err().unwrap();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    // Who has attached is told that it is too large.
+    let refused = known.report_numbered(1, Vec::new(), large).await;
+    assert_eq!(refused.err().unwrap().code(), Code::OutOfRange);
+    // An attach is not a way around.
+    let mut stranger = Broker::connect(&replica, &bed.authority).await;
+    let refused = stranger.attach(&"x".repeat(17 * 1024)).await.err().unwrap();
+    assert_ne!(refused.code(), Code::Unauthenticated, "{refused}");
+    let refused = stranger.attach(&"x".repeat(15 * 1024)).await.err().unwrap();
+    assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
+    known.describe("ana").await.unwrap();
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_speaks_for_the_incarnation_that_attached_on_it() {
+    let bed = Bed::new("transport_other").await;
+    let replica = bed.replica().await;
+    let team = bed.team("team").await;
+    let mut broker = bed.broker(&replica, &team, "app").await;
+    let other = bed.broker(&replica, &team, "app").await;
+    let own = broker.incarnation.clone();
+    // Another's, with its proof.
+    broker.incarnation = other.incarnation.clone();
+    let refused = broker.describe("ana").await.err().unwrap();
+    assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
+    broker.incarnation = own;
+    broker.describe("ana").await.unwrap();
     replica.stop().await;
 }
 

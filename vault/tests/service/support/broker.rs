@@ -27,6 +27,8 @@ pub(crate) struct Broker {
     pub(crate) client: VaultClient<Channel>,
     pub(crate) incarnation: Option<Incarnation>,
     pub(crate) tenant: String,
+    /// The pod's token that it attached with.
+    token: String,
     /// The last numbers that were sent.
     pub(crate) request_no: u64,
     pub(crate) report_seq: u64,
@@ -45,13 +47,23 @@ impl Broker {
             client: VaultClient::new(tls::connect(&address, SERVER_NAME, config).await?),
             incarnation: None,
             tenant: String::new(),
+            token: String::new(),
             request_no: 0,
             report_seq: 0,
         })
     }
 
-    /// The same incarnation over another replica.
+    /// The same incarnation over another replica, with the same numbers.
     pub(crate) async fn moved(&self, replica: &Replica, authority: &Authority) -> Self {
+        let mut moved = self.unattached(replica, authority).await;
+        let answer = moved.attach(&self.token).await.unwrap();
+        assert!(answer.resumed);
+        (moved.request_no, moved.report_seq) = (self.request_no, self.report_seq);
+        moved
+    }
+
+    /// The same incarnation on a connection on which nobody has attached.
+    pub(crate) async fn unattached(&self, replica: &Replica, authority: &Authority) -> Self {
         Self {
             client: Self::connect(replica, authority).await.client,
             ..self.clone()
@@ -68,6 +80,7 @@ impl Broker {
         };
         let answer = self.client.attach(request).await?.into_inner();
         self.incarnation = answer.incarnation.clone();
+        token.clone_into(&mut self.token);
         self.tenant = answer.pod.as_ref().unwrap().tenant_id.clone();
         self.request_no = answer.last_request_no;
         self.report_seq = answer.last_report_seq;

@@ -3,6 +3,7 @@
 pub(crate) mod broker;
 pub(crate) mod cluster;
 pub(crate) mod gates;
+pub(crate) mod proxy;
 pub(crate) mod replica;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use uuid::Uuid;
 
 use broker::Broker;
 use cluster::{Cluster, Pod};
+use proxy::Proxy;
 use replica::{Authority, Replica};
 
 /// Long enough for anything that happens at all.
@@ -78,6 +80,12 @@ impl Bed {
     pub(crate) async fn replica_with(&self, settings: Settings) -> Replica {
         let vault = open(&self.database.owner_url, self.lease).await;
         Replica::start(vault, &self.cluster, &self.authority, settings).await
+    }
+
+    /// A replica that reaches the database by way of a proxy.
+    pub(crate) async fn replica_behind(&self, proxy: &Proxy) -> Replica {
+        let vault = open(&proxy.url(&self.database.owner_url), self.lease).await;
+        Replica::start(vault, &self.cluster, &self.authority, Settings::default()).await
     }
 
     /// The same while connections to the database are being killed.

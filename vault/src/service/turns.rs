@@ -1,0 +1,144 @@
+//! How many calls of brokers are worked on at once.
+//!
+//! Each call takes a database connection for a moment. One broker gets few of
+//! them, however many calls it makes, and all brokers together leave some to
+//! what must not wait for them: the change feed, the sweep and the controllers.
+//! Who has to wait waits in the order of arrival.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::watchers::WatcherId;
+
+/// Calls of one incarnation at once. An honest broker makes few at a time.
+const OF_ONE: usize = 4;
+/// Connections that are never used for brokers.
+const LEFT_ALONE: u32 = 4;
+
+/// Turns at the database.
+pub(crate) struct Turns {
+    all: Arc<Semaphore>,
+    of_one: Mutex<HashMap<WatcherId, Arc<Semaphore>>>,
+}
+
+/// The right to work on one call.
+pub(crate) struct Turn<'a> {
+    turns: &'a Turns,
+    id: WatcherId,
+    own: Option<OwnedSemaphorePermit>,
+    shared: Option<OwnedSemaphorePermit>,
+}
+
+impl Turns {
+    /// For a pool of so many connections.
+    pub(crate) fn new(connections: u32) -> Self {
+        let for_brokers = connections.saturating_sub(LEFT_ALONE).max(1);
+        Self {
+            all: Arc::new(Semaphore::new(for_brokers as usize)),
+            of_one: Mutex::default(),
+        }
+    }
+
+    /// Waits for a turn of this incarnation.
+    pub(crate) async fn of(&self, id: WatcherId) -> Turn<'_> {
+        // Made first, so that who stops waiting is forgotten too.
+        let mut turn = Turn {
+            turns: self,
+            id,
+            own: None,
+            shared: None,
+        };
+        let own = self
+            .map()
+            .entry(id)
+            .or_insert_with(|| Arc::new(Semaphore::new(OF_ONE)))
+            .clone();
+        // Semaphores are never closed, and first in, first out.
+        turn.own = own.acquire_owned().await.ok();
+        turn.shared = self.any().await;
+        turn
+    }
+
+    /// Waits for a turn of nobody in particular.
+    pub(crate) async fn any(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.all).acquire_owned().await.ok()
+    }
+
+    fn map(&self) -> MutexGuard<'_, HashMap<WatcherId, Arc<Semaphore>>> {
+        self.of_one.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.shared.take();
+        self.own.take();
+        let mut map = self.turns.map();
+        let last = map
+            .get(&self.id)
+            .is_some_and(|own| Arc::strong_count(own) == 1);
+        if last {
+            map.remove(&self.id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+    use uuid::Uuid;
+
+    use super::{OF_ONE, Turns};
+    use crate::service::watchers::WatcherId;
+
+    const SOON: Duration = Duration::from_secs(1);
+
+    fn incarnation(number: u128) -> WatcherId {
+        WatcherId {
+            tenant: Uuid::from_u128(1).into(),
+            incarnation: Uuid::from_u128(number),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_broker_does_not_keep_others_waiting() {
+        let turns = Turns::new(24);
+        let mut greedy = Vec::new();
+        for _ in 0..OF_ONE {
+            greedy.push(turns.of(incarnation(1)).await);
+        }
+        assert!(timeout(SOON, turns.of(incarnation(1))).await.is_err());
+        assert!(timeout(SOON, turns.of(incarnation(2))).await.is_ok());
+        greedy.pop();
+        assert!(timeout(SOON, turns.of(incarnation(1))).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_brokers_together_leave_connections_to_others() {
+        let turns = Turns::new(10);
+        let mut under_way = Vec::new();
+        for number in 0..6 {
+            under_way.push(turns.of(incarnation(number)).await);
+        }
+        assert!(timeout(SOON, turns.of(incarnation(6))).await.is_err());
+        assert!(timeout(SOON, turns.any()).await.is_err());
+        under_way.pop();
+        assert!(timeout(SOON, turns.of(incarnation(6))).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_no_call_under_way_is_forgotten() {
+        let turns = Turns::new(24);
+        let mut held = Vec::new();
+        for _ in 0..OF_ONE {
+            held.push(turns.of(incarnation(1)).await);
+        }
+        assert!(timeout(SOON, turns.of(incarnation(1))).await.is_err());
+        drop(held);
+        assert!(turns.map().is_empty());
+    }
+}
