@@ -156,6 +156,10 @@ create table token_version (
 create index token_version_shred on token_version (shred_time) where shred_time is not null;
 
 -- Values that somebody revoked on purpose: refused from whatever source they come back.
+-- A value is remembered by its fingerprint alone, for its tenant and for good, with
+-- where it was revoked. Not remembered: values that ended in another way (deletion,
+-- expiry, suspension, narrowing), and those of another tenant; nor is a value known
+-- again that differs in a single byte.
 -- Not authenticated: a row more can only refuse, a row less is a row destroyed.
 create table revoked_value (
     tenant_id uuid not null references tenant,
@@ -176,15 +180,17 @@ create table incarnation (
     service_account_name text not null,
     service_account_uid text not null,
     attached_time timestamptz not null default now(),
-    -- When the API server last vouched for the pod, and when it has to again.
+    -- When the API server last vouched for the pod, and when it has to again;
+    -- the second is under the MAC.
     reviewed_time timestamptz not null default now(),
     review_due_time timestamptz not null,
+    -- Set when this run is over: nothing is taken from it any more.
     fenced_time timestamptz,
     last_report_seq bigint not null default 0,
     last_report_digest bytea,
     last_request_no bigint not null default 0,
-    -- The answer to that request: ids and numbers, never a key.
-    last_answer jsonb,
+    -- The allowance that request was answered with; null when it was denied.
+    last_allowance_id uuid,
     key_version integer not null,
     mac bytea not null check (octet_length(mac) = 32),
     primary key (tenant_id, incarnation_id),
@@ -277,6 +283,8 @@ create table denial (
     last_time timestamptz not null,
     primary key (tenant_id, service_account_name, reason, hour)
 );
+-- Trimmed after 30 days.
+create index denial_by_hour on denial (hour);
 
 -- A row whose MAC does not fit: one entry per row and content found.
 create table integrity_failure (

@@ -53,6 +53,10 @@ pub enum DataKeyError {
     Library(#[from] LibraryError),
 }
 
+/// The database column that holds sealed values, as it is bound into their
+/// associated data.
+pub const VALUE_COLUMN: &str = "ciphertext";
+
 /// Where a sealed value belongs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ValueContext {
@@ -62,7 +66,7 @@ pub struct ValueContext {
     pub token: TokenId,
     /// The version of its value.
     pub version: TokenVersion,
-    /// The database column that holds the sealed value.
+    /// The database column that holds the sealed value: [`VALUE_COLUMN`].
     pub column: &'static str,
 }
 

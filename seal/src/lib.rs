@@ -76,7 +76,7 @@ mod tenant_secrets;
 mod versions;
 
 pub use blob::{BlobError, Ciphertext, WrappedKey};
-pub use data::{DataKey, DataKeyError, FreshDataKey, ValueContext};
+pub use data::{DataKey, DataKeyError, FreshDataKey, VALUE_COLUMN, ValueContext};
 pub use ids::{IdError, TenantId, TokenId};
 pub use key::LibraryError;
 pub use opener::{Opener, PlainBuffer, Plaintext};

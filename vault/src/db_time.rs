@@ -32,6 +32,12 @@ impl DbTime {
         Self(self.0.saturating_add(micros))
     }
 
+    /// How much later this is than `earlier`; zero when it is not.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        let micros = self.0.saturating_sub(earlier.0);
+        Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+    }
+
     /// The same moment, or `None` outside the years that `jiff` knows.
     #[must_use]
     pub fn timestamp(self) -> Option<Timestamp> {
@@ -94,6 +100,14 @@ mod tests {
         );
         let epoch: Timestamp = "2000-01-01T00:00:00Z".parse().unwrap();
         assert_eq!(DbTime::from(epoch).micros(), 0);
+    }
+
+    #[test]
+    fn time_left_is_never_negative() {
+        let later = DbTime(5).after(Duration::from_micros(7));
+        assert_eq!(later.since(DbTime(5)), Duration::from_micros(7));
+        assert_eq!(DbTime(5).since(later), Duration::ZERO);
+        assert_eq!(DbTime(i64::MIN).since(DbTime(i64::MAX)), Duration::ZERO);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bursar_seal::{
     Ciphertext, DataKey, DataKeyError, Opener, PlainBuffer, TenantId, TokenId, TokenVersion,
-    ValueContext, VersionError,
+    VALUE_COLUMN, ValueContext, VersionError,
 };
 use bursar_wire::v1alpha1::Granted;
 use hyper::body::Bytes;
@@ -16,9 +16,6 @@ use super::answer::{Answer, Metadata};
 use super::lease::Lease;
 use super::notes::Notes;
 use crate::clock::{BootTime, Clock, UnixMillis};
-
-/// The column that a value's associated data names: see `migrations/`.
-const VALUE_COLUMN: &str = "ciphertext";
 
 /// An allowance that is being served from.
 pub(crate) struct Allowance {

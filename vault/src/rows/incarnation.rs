@@ -1,13 +1,15 @@
 //! `incarnation`: one run of one broker process.
 //!
-//! The MAC covers who it is. What moves with every call (report and request
-//! numbers, the stored answer) and what can only deny (`fenced_time`) is not
-//! under it.
+//! The MAC covers who it is and how long the API server's word for it counts.
+//! What moves with every call (report and request numbers, the stored answer) is
+//! not under it. Nor is `fenced_time`: whoever can write here may end any run,
+//! and may let one that was ended go on, until its next review is due.
 
 use bursar_seal::RowWriter;
 use uuid::Uuid;
 
 use super::{AuthenticatedRow, authentic, authenticate};
+use crate::db_time::DbTime;
 use crate::integrity::IntegrityFailure;
 use crate::names::ServiceAccountName;
 use crate::tenant_keys::TenantKeys;
@@ -23,6 +25,7 @@ pub struct IncarnationRow {
     pub pod_name: String,
     pub service_account_name: String,
     pub service_account_uid: String,
+    pub review_due_time: DbTime,
     pub key_version: i32,
     pub mac: Vec<u8>,
 }
@@ -40,10 +43,15 @@ pub struct Incarnation {
     pub service_account_name: ServiceAccountName,
     /// The UID of that service account.
     pub service_account_uid: String,
+    /// When the API server has to vouch for the pod again.
+    pub review_due_time: DbTime,
+    /// The tenant key under which its row and its proof were made.
+    pub key_version: i32,
 }
 
 impl Incarnation {
     pub(crate) fn to_row(&self, keys: &TenantKeys) -> IncarnationRow {
+        let key = keys.of_version(self.key_version);
         let row = IncarnationRow {
             tenant_id: keys.tenant().as_uuid(),
             incarnation_id: self.id,
@@ -51,12 +59,17 @@ impl Incarnation {
             pod_name: self.pod_name.clone(),
             service_account_name: self.service_account_name.to_string(),
             service_account_uid: self.service_account_uid.clone(),
+            review_due_time: self.review_due_time,
             key_version: 0,
             mac: Vec::new(),
         };
-        authenticate(row, keys.newest(), |row, version, mac| {
-            (row.key_version, row.mac) = (version, mac);
-        })
+        authenticate(
+            row,
+            key.unwrap_or_else(|| keys.newest()),
+            |row, version, mac| {
+                (row.key_version, row.mac) = (version, mac);
+            },
+        )
     }
 }
 
@@ -77,6 +90,8 @@ impl IncarnationRow {
             pod_name: self.pod_name.clone(),
             service_account_name: self.service_account_name.parse().ok()?,
             service_account_uid: self.service_account_uid.clone(),
+            review_due_time: self.review_due_time,
+            key_version: self.key_version,
         })
     }
 }
@@ -108,33 +123,42 @@ impl AuthenticatedRow for IncarnationRow {
             .text(&self.pod_name)
             .text(&self.service_account_name)
             .text(&self.service_account_uid)
+            .i64(self.review_due_time.micros())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
     use super::*;
 
     #[test]
-    fn every_column_of_who_it_is_is_under_the_mac() {
+    fn who_it_is_and_until_when_is_under_the_mac() {
         let keys = TenantKeys::for_tests();
+        let due = DbTime::from(Timestamp::UNIX_EPOCH);
         let incarnation = Incarnation {
             id: Uuid::from_u128(1),
             pod_uid: "pod-uid".to_owned(),
             pod_name: "pod".to_owned(),
             service_account_name: "app".parse().unwrap(),
             service_account_uid: "account-uid".to_owned(),
+            review_due_time: due,
+            key_version: keys.newest().version().into(),
         };
         let row = incarnation.to_row(&keys);
         assert_eq!(row.clone().verify(&keys), Ok(incarnation));
 
-        let changes: [fn(&mut IncarnationRow); 8] = [
+        let changes: [fn(&mut IncarnationRow); 9] = [
             |row| row.tenant_id = Uuid::from_u128(2),
             |row| row.incarnation_id = Uuid::from_u128(2),
             |row| row.pod_uid.push('x'),
             |row| row.pod_name.push('x'),
             |row| row.service_account_name.push('x'),
             |row| row.service_account_uid.push('x'),
+            |row| row.review_due_time = row.review_due_time.after(Duration::from_micros(1)),
             |row| row.key_version += 1,
             |row| row.mac[0] ^= 1,
         ];

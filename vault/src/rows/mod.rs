@@ -29,7 +29,7 @@ pub use tenant::TenantRow;
 pub use token::{DeletionPolicy, Token, TokenRow};
 pub use user::{Role, User, UserRow};
 pub(crate) use version::value_context;
-pub use version::{Origin, State, VALUE_COLUMN, Version, VersionRow};
+pub use version::{Origin, State, Version, VersionRow};
 pub use workload::{Workload, WorkloadRow};
 
 /// A row with a MAC.

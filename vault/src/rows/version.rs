@@ -2,7 +2,7 @@
 
 use bursar_seal::{
     Ciphertext, DataKey, Fingerprint, RowWriter, SecretVersion, TenantId, TokenId, TokenVersion,
-    ValueContext, WrappedKey,
+    VALUE_COLUMN, ValueContext, WrappedKey,
 };
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -11,10 +11,6 @@ use super::{AuthenticatedRow, authentic, authenticate, text_enum};
 use crate::db_time::DbTime;
 use crate::integrity::IntegrityFailure;
 use crate::tenant_keys::TenantKeys;
-
-/// The column that holds the sealed value; bound into its associated data, so
-/// brokers name it too.
-pub const VALUE_COLUMN: &str = "ciphertext";
 
 text_enum! {
     /// What may become of a version.
@@ -201,6 +197,32 @@ impl VersionRow {
             version,
         )
         .fetch_optional(connection)
+        .await
+    }
+
+    /// One version of each of these tokens.
+    pub(crate) async fn by_numbers(
+        connection: &mut PgConnection,
+        tenant: Uuid,
+        places: &[(TokenId, TokenVersion)],
+    ) -> Result<Vec<Self>, sqlx::Error> {
+        let (tokens, versions): (Vec<Uuid>, Vec<i32>) = places
+            .iter()
+            .map(|(token, version)| (token.as_uuid(), i32::from(*version)))
+            .unzip();
+        sqlx::query_as!(
+            Self,
+            r#"select tenant_id, token_id, version, state, origin, secret_version, fingerprint,
+                      version_time as "version_time: DbTime", shred_time as "shred_time: DbTime",
+                      wrapped_key, ciphertext, key_version, mac
+               from token_version
+               where tenant_id = $1
+                 and (token_id, version) in (select * from unnest($2::uuid[], $3::int[]))"#,
+            tenant,
+            &tokens,
+            &versions,
+        )
+        .fetch_all(connection)
         .await
     }
 

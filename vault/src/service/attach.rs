@@ -16,21 +16,37 @@ use super::limit::Crowded;
 use super::metrics::{Attached, Fenced};
 use super::pod::{ReviewError, ReviewedPod};
 use super::watchers::WatcherId;
+use crate::db_time::{DbTime, db_now};
 use crate::rows::Incarnation;
+use crate::tenant::Tenant;
 
 /// Brokers that are reviewed again in any one second, when there are many.
 const REVIEWS_SPREAD: u64 = 10;
 
 /// An attached run of a broker, as the answer describes it.
 struct Session {
-    id: WatcherId,
+    tenant: Tenant,
     proof: Vec<u8>,
     incarnation: Incarnation,
     resumed: bool,
     last_report_seq: i64,
     last_request_no: i64,
+    /// The database's clock when its row was read or written.
+    now: DbTime,
+}
+
+impl Session {
+    const fn id(&self) -> WatcherId {
+        WatcherId {
+            tenant: self.tenant.id(),
+            incarnation: self.incarnation.id,
+        }
+    }
+
     /// Until the next review; zero when it is late.
-    review_due_in: Duration,
+    fn review_due_in(&self) -> Duration {
+        self.incarnation.review_due_time.since(self.now)
+    }
 }
 
 impl VaultService {
@@ -59,17 +75,13 @@ impl VaultService {
         let token = &request.service_account_token;
         let claims = self.verify_locally(token)?;
         let session = match self.previous(request.previous, &claims).await? {
-            Some(session) if !session.review_due_in.is_zero() => session,
-            Some(session) => {
-                self.review(token, &claims).await?;
-                self.renew(session).await?
-            }
+            Some(session) => self.resume(session, token, &claims).await?,
             None => {
                 let pod = self.review(token, &claims).await?;
                 self.begin(pod).await?
             }
         };
-        let id = session.id;
+        let id = session.id();
         Ok((id, self.respond(protocol, session, claims.namespace)?))
     }
 
@@ -92,7 +104,7 @@ impl VaultService {
         };
         let session = match self.on_record(self.find(previous).await).await {
             Ok(session) => session,
-            // Unknown, fenced, overdue or damaged: it begins anew.
+            // Unknown, fenced or damaged: it begins anew.
             Err(CallError::Unauthenticated | CallError::Damaged(_)) => return Ok(None),
             Err(error) => return Err(error),
         };
@@ -108,16 +120,38 @@ impl VaultService {
         let _turn = self.turns().any().await;
         let claimed = self.claim(id, previous.proof).await?;
         let mut connection = self.vault().pool().acquire().await?;
-        let running = self.lock(&mut connection, &claimed).await?;
+        // However late: what it served while it was cut off is still to be told.
+        let running = self.lock_late(&mut connection, &claimed).await?;
         Ok(Session {
-            id: claimed.id,
+            tenant: claimed.tenant,
             proof: claimed.proof,
             incarnation: running.incarnation,
             resumed: true,
             last_report_seq: running.last_report_seq,
             last_request_no: running.last_request_no,
-            review_due_in: running.review_due_in,
+            now: running.now,
         })
+    }
+
+    /// The session goes on, reviewed again if its time has come.
+    async fn resume(
+        &self,
+        session: Session,
+        token: &str,
+        claims: &PodClaims,
+    ) -> Result<Session, CallError> {
+        let left = session.review_due_in();
+        if !is_review_time(left, self.review_period()) {
+            return Ok(session);
+        }
+        match self.review(token, claims).await {
+            Ok(pod) => self.renew(session, pod).await,
+            // What the API server said last holds until the review is due.
+            Err(CallError::ReviewUnavailable | CallError::Crowded) if !left.is_zero() => {
+                Ok(session)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Asks the API server, in turn, and compares its answer with the token.
@@ -142,23 +176,28 @@ impl VaultService {
     }
 
     /// Takes down that the API server has vouched for the pod again.
-    async fn renew(&self, session: Session) -> Result<Session, CallError> {
-        let review_due_in = self.review_period();
-        let _turn = self.turns().any().await;
-        sqlx::query!(
+    async fn renew(&self, mut session: Session, pod: ReviewedPod) -> Result<Session, CallError> {
+        session.incarnation.review_due_time = session.now.after(self.review_period());
+        let row = session.incarnation.to_row(session.tenant.keys());
+        let turn = self.turns().any().await;
+        let renewed = sqlx::query!(
             "update incarnation
-             set reviewed_time = now(), review_due_time = now() + make_interval(secs => $3)
-             where tenant_id = $1 and incarnation_id = $2",
-            session.id.tenant.as_uuid(),
-            session.id.incarnation,
-            review_due_in.as_secs_f64(),
+             set reviewed_time = now(), review_due_time = $3, key_version = $4, mac = $5
+             where tenant_id = $1 and incarnation_id = $2 and fenced_time is null",
+            row.tenant_id,
+            row.incarnation_id,
+            row.review_due_time as _,
+            row.key_version,
+            row.mac,
         )
         .execute(self.vault().pool())
         .await?;
-        Ok(Session {
-            review_due_in,
-            ..session
-        })
+        drop(turn);
+        if renewed.rows_affected() == 0 {
+            // It was fenced meanwhile.
+            return self.begin(pod).await;
+        }
+        Ok(session)
     }
 
     /// A new incarnation; older ones of the pod are over.
@@ -169,21 +208,18 @@ impl VaultService {
         let namespace_uid = pod.namespace_uid.parse().map_err(unusable)?;
         let tenant = self.vault().tenant_of(&namespace, &namespace_uid).await?;
         let tenant = tenant.ok_or(CallError::NoTenant)?;
-        let id = WatcherId {
-            tenant: tenant.id(),
-            incarnation: self.random_uuid()?,
-        };
+        let mut transaction = self.vault().pool().begin().await?;
+        let now = db_now(&mut transaction).await?;
         let incarnation = Incarnation {
-            id: id.incarnation,
+            id: self.random_uuid()?,
             service_account_name: pod.service_account_name.parse().map_err(unusable)?,
             pod_uid: pod.pod_uid,
             pod_name: pod.pod_name,
             service_account_uid: pod.service_account_uid,
+            review_due_time: now.after(self.review_period()),
+            key_version: tenant.keys().newest().version().into(),
         };
         let row = incarnation.to_row(tenant.keys());
-        let review_due_in = self.review_period();
-
-        let mut transaction = self.vault().pool().begin().await?;
         let fenced = sqlx::query_scalar!(
             "update incarnation set fenced_time = now()
              where tenant_id = $1 and pod_uid = $2 and fenced_time is null
@@ -197,7 +233,7 @@ impl VaultService {
             "insert into incarnation (tenant_id, incarnation_id, pod_uid, pod_name,
                                       service_account_name, service_account_uid,
                                       review_due_time, key_version, mac)
-             values ($1, $2, $3, $4, $5, $6, now() + make_interval(secs => $7), $8, $9)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
              on conflict do nothing",
             row.tenant_id,
             row.incarnation_id,
@@ -205,7 +241,7 @@ impl VaultService {
             row.pod_name,
             row.service_account_name,
             row.service_account_uid,
-            review_due_in.as_secs_f64(),
+            row.review_due_time as _,
             row.key_version,
             row.mac,
         )
@@ -219,20 +255,23 @@ impl VaultService {
 
         self.watchers().end(fenced.into_iter().map(|incarnation| {
             self.metrics().fence(Fenced::Replaced);
-            WatcherId { incarnation, ..id }
+            WatcherId {
+                tenant: tenant.id(),
+                incarnation,
+            }
         }));
         let proof = tenant
             .keys()
             .newest()
-            .incarnation_proof(id.incarnation, &incarnation.pod_uid);
+            .incarnation_proof(incarnation.id, &incarnation.pod_uid);
         Ok(Session {
-            id,
             proof: proof.as_bytes().to_vec(),
+            tenant,
             incarnation,
             resumed: false,
             last_report_seq: 0,
             last_request_no: 0,
-            review_due_in,
+            now,
         })
     }
 
@@ -242,15 +281,16 @@ impl VaultService {
         session: Session,
         namespace: String,
     ) -> Result<v1alpha1::AttachResponse, CallError> {
+        let attach_again = attach_again(session.review_due_in(), self.random_fraction()?);
         Ok(v1alpha1::AttachResponse {
             protocol,
             incarnation: Some(v1alpha1::Incarnation {
-                id: IncarnationId(session.id).to_string(),
+                id: IncarnationId(session.id()).to_string(),
                 proof: session.proof,
             }),
             resumed: session.resumed,
             pod: Some(v1alpha1::Pod {
-                tenant_id: session.id.tenant.to_string(),
+                tenant_id: session.tenant.id().to_string(),
                 namespace,
                 name: session.incarnation.pod_name,
                 uid: session.incarnation.pod_uid,
@@ -258,25 +298,23 @@ impl VaultService {
             }),
             workload_issuer: Some(self.trusted_issuer().document().into()),
             lease_ms: millis(self.vault().lease()),
-            attach_again_ms: millis(self.attach_again(session.review_due_in)?),
+            attach_again_ms: millis(attach_again),
             last_report_seq: session.last_report_seq.unsigned_abs(),
             last_request_no: session.last_request_no.unsigned_abs(),
         })
     }
 
     /// Longer when many brokers are attached, so that reviews stay few a second.
-    fn review_period(&self) -> Duration {
+    pub(crate) fn review_period(&self) -> Duration {
         let spread = Duration::from_secs(self.attached() / REVIEWS_SPREAD);
         self.settings().review_period.max(spread)
     }
 
-    /// At random within the second half of the time left, so that brokers which
-    /// attached together do not all come back together.
-    fn attach_again(&self, review_due_in: Duration) -> Result<Duration, CallError> {
+    /// At random from 0 to 1.
+    fn random_fraction(&self) -> Result<f64, CallError> {
         let mut bytes = [0; 4];
         self.vault().random().fill(&mut bytes)?;
-        let fraction = f64::from(u32::from_be_bytes(bytes)) / f64::from(u32::MAX);
-        Ok(review_due_in.mul_f64(0.5 + 0.45 * fraction))
+        Ok(f64::from(u32::from_be_bytes(bytes)) / f64::from(u32::MAX))
     }
 
     pub(crate) fn random_uuid(&self) -> Result<Uuid, CallError> {
@@ -284,6 +322,20 @@ impl VaultService {
         self.vault().random().fill(&mut bytes)?;
         Ok(uuid::Builder::from_random_bytes(bytes).into_uuid())
     }
+}
+
+/// Whether a broker that attaches with so much time left is reviewed again. It
+/// was told to come after half of its time, so that its review comes with it:
+/// one attach for each period.
+fn is_review_time(left: Duration, period: Duration) -> bool {
+    left <= period / 2
+}
+
+/// When a broker is to attach again: at random, so that brokers which attached
+/// together do not all come back together. With what it deducts to have time for
+/// another try (a tenth), it comes after half of the time left.
+fn attach_again(left: Duration, fraction: f64) -> Duration {
+    left.mul_f64(0.6 + 0.35 * fraction)
 }
 
 fn protocol(request: &v1alpha1::AttachRequest) -> Result<u32, CallError> {
@@ -300,4 +352,40 @@ fn protocol(request: &v1alpha1::AttachRequest) -> Result<u32, CallError> {
 /// Whole milliseconds; a duration of ours fits.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{attach_again, is_review_time};
+
+    const PERIOD: Duration = Duration::from_secs(300);
+
+    /// Attaches and reviews of a broker over so many periods. It comes back after
+    /// nine tenths of what it is told, as ours does.
+    fn attaches_and_reviews(periods: u32, fraction: f64) -> (u32, u32) {
+        let (mut left, mut passed) = (PERIOD, Duration::ZERO);
+        let (mut attaches, mut reviews) = (0, 0);
+        while passed < PERIOD * periods {
+            let away = attach_again(left, fraction) * 9 / 10;
+            assert!(away < left, "it comes when its review is overdue");
+            (left, passed) = (left - away, passed + away);
+            attaches += 1;
+            if is_review_time(left, PERIOD) {
+                left = PERIOD;
+                reviews += 1;
+            }
+        }
+        (attaches, reviews)
+    }
+
+    #[test]
+    fn every_attach_is_reviewed_and_there_are_at_most_two_in_a_period() {
+        for fraction in [0.0, 0.25, 0.5, 0.75, 1.0] {
+            let (attaches, reviews) = attaches_and_reviews(100, fraction);
+            assert_eq!(attaches, reviews, "{fraction}");
+            assert!((100..200).contains(&attaches), "{fraction}: {attaches}");
+        }
+    }
 }

@@ -60,12 +60,15 @@ async fn summaries(
     account: Account,
     now: DbTime,
 ) -> Result<Vec<v1alpha1::TokenSummary>, CallError> {
-    let mut summaries = Vec::with_capacity(account.visible.len());
-    for visible in account.visible {
-        let newest = reader.newest_version(&visible.token).await?;
-        summaries.push(summary(visible, newest, now));
-    }
-    Ok(summaries)
+    let tokens = account.visible.iter().map(|visible| &visible.token);
+    let mut newest = reader.newest_versions(tokens).await?;
+    let visible = account.visible.into_iter();
+    Ok(visible
+        .map(|visible| {
+            let version = newest.remove(&visible.token.id);
+            summary(visible, version, now)
+        })
+        .collect())
 }
 
 fn summary(visible: Visible, newest: Option<Version>, now: DbTime) -> v1alpha1::TokenSummary {

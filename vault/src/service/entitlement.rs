@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use bursar_seal::TokenVersion;
+use bursar_seal::{TokenId, TokenVersion};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -239,21 +239,36 @@ impl Reader<'_> {
         &mut self,
         token: &Token,
     ) -> Result<Option<Version>, CallError> {
-        let Some(newest) = token.newest_version else {
-            return Ok(None);
-        };
-        let tenant = self.tenant.uuid();
-        let row = VersionRow::by_number(self.connection, tenant, token.id, newest.into()).await?;
-        let version = match row {
-            Some(row) => row.verify(self.tenant.keys()),
-            None => Err(IntegrityFailure::new(
-                self.tenant.id(),
-                VersionRow::TABLE,
-                format!("{}/{newest}", token.id),
-                &[],
-            )),
-        };
-        Ok(self.noted(version))
+        let mut newest = self.newest_versions([token]).await?;
+        Ok(newest.remove(&token.id))
+    }
+
+    /// The newest version of each of these tokens that has one which is ours.
+    pub(crate) async fn newest_versions(
+        &mut self,
+        tokens: impl IntoIterator<Item = &Token>,
+    ) -> Result<HashMap<TokenId, Version>, CallError> {
+        let places: Vec<(TokenId, TokenVersion)> = tokens
+            .into_iter()
+            .filter_map(|token| Some((token.id, token.newest_version?)))
+            .collect();
+        let rows = VersionRow::by_numbers(self.connection, self.tenant.uuid(), &places).await?;
+        let mut rows: HashMap<Uuid, VersionRow> =
+            rows.into_iter().map(|row| (row.token_id, row)).collect();
+        let mut newest = HashMap::new();
+        for (token, number) in places {
+            let version = match rows.remove(&token.as_uuid()) {
+                Some(row) => row.verify(self.tenant.keys()),
+                None => Err(IntegrityFailure::new(
+                    self.tenant.id(),
+                    VersionRow::TABLE,
+                    format!("{token}/{number}"),
+                    &[],
+                )),
+            };
+            newest.extend(self.noted(version).map(|version| (token, version)));
+        }
+        Ok(newest)
     }
 
     /// The row if it is ours; otherwise the failure is kept for the record.

@@ -13,8 +13,8 @@ use crate::integrity::IntegrityFailure;
 /// Callers get the sentence of the status; what it is about goes to the log.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
-    /// Nobody we know: an unknown, fenced, unproven or overdue incarnation, or a
-    /// token that was refused. One sentence for all of them.
+    /// Nobody we know: an unknown, fenced or unproven incarnation, or a token
+    /// that was refused. One sentence for all of them.
     #[error("not authenticated: attach again with the pod's current token")]
     Unauthenticated,
     /// A call on a connection on which nobody has attached yet. A broker whose
@@ -25,6 +25,10 @@ pub(crate) enum CallError {
     /// caller is told what all others are told who cannot prove themselves.
     #[error("{}", Self::Unauthenticated)]
     Damaged(IntegrityFailure),
+    /// A proven incarnation whose review is overdue. It is not over: nothing is
+    /// decided for it, or taken from it, until the API server has vouched again.
+    #[error("this pod's review is overdue: attach again with its current token")]
+    Overdue,
     /// No version of the protocol is spoken by both sides.
     #[error(
         "this vault speaks protocol versions {ours_min} to {ours_max}, the broker {theirs_min} to \
@@ -118,7 +122,11 @@ impl From<CallError> for Status {
             CallError::Crowded | CallError::TooManyOpen => Self::resource_exhausted(sentence),
             CallError::NoTenant => Self::not_found(sentence),
             CallError::Malformed(_) => Self::invalid_argument(sentence),
+            // To the broker an overdue review is a vault that cannot answer
+            // until it has attached again: what it holds and has not reported
+            // is not void.
             CallError::NotAttached
+            | CallError::Overdue
             | CallError::ReviewUnavailable
             | CallError::Contended
             | CallError::Silent

@@ -337,8 +337,7 @@ async fn store_answer(
     allowance: Option<Uuid>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "update incarnation
-         set last_request_no = $3, last_answer = jsonb_build_object('allowance_id', $4::uuid)
+        "update incarnation set last_request_no = $3, last_allowance_id = $4
          where tenant_id = $1 and incarnation_id = $2",
         claimed.id.tenant.as_uuid(),
         claimed.id.incarnation,

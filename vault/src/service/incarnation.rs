@@ -6,7 +6,6 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
 
 use bursar_wire::metadata::{INCARNATION_ID, INCARNATION_PROOF};
 use sqlx::PgConnection;
@@ -62,8 +61,6 @@ pub(crate) struct Running {
     pub(crate) last_allowance: Option<Uuid>,
     /// The database's clock.
     pub(crate) now: DbTime,
-    /// Until the API server must vouch for the pod again; zero when it is late.
-    pub(crate) review_due_in: Duration,
 }
 
 /// The id and the proof that a call shows.
@@ -90,29 +87,42 @@ impl VaultService {
     /// Reads the incarnation's row and locks it until the transaction ends.
     ///
     /// # Errors
-    /// [`CallError::Unauthenticated`] unless it exists, proves itself, was not
-    /// fenced, and was reviewed in time; [`CallError::Damaged`] when the row is
-    /// not ours.
+    /// Those of [`Self::lock_late`], and [`CallError::Overdue`] unless it was
+    /// reviewed in time.
     pub(crate) async fn lock(
+        &self,
+        connection: &mut PgConnection,
+        claimed: &Claimed,
+    ) -> Result<Running, CallError> {
+        let running = self.lock_late(connection, claimed).await?;
+        let due = running.incarnation.review_due_time;
+        if due.after(self.settings().review_grace) < running.now {
+            return Err(CallError::Overdue);
+        }
+        Ok(running)
+    }
+
+    /// The same however late its review is.
+    ///
+    /// # Errors
+    /// [`CallError::Unauthenticated`] unless it exists, proves itself, and was
+    /// not fenced; [`CallError::Damaged`] when the row is not ours.
+    pub(crate) async fn lock_late(
         &self,
         connection: &mut PgConnection,
         claimed: &Claimed,
     ) -> Result<Running, CallError> {
         let row = sqlx::query!(
             r#"select tenant_id, incarnation_id, pod_uid, pod_name, service_account_name,
-                      service_account_uid, key_version, mac,
-                      last_report_seq, last_report_digest, last_request_no,
-                      (last_answer ->> 'allowance_id')::uuid as last_allowance,
-                      now() as "now!: DbTime",
-                      extract(epoch from review_due_time - now())::float8 as "review_due_in!",
-                      fenced_time is not null
-                          or review_due_time + make_interval(secs => $3) < now() as "over!"
+                      service_account_uid, review_due_time as "review_due_time: DbTime",
+                      key_version, mac, last_report_seq, last_report_digest, last_request_no,
+                      last_allowance_id, now() as "now!: DbTime",
+                      fenced_time is not null as "fenced!"
                from incarnation
                where tenant_id = $1 and incarnation_id = $2
                for no key update"#,
             claimed.id.tenant.as_uuid(),
             claimed.id.incarnation,
-            self.settings().review_grace.as_secs_f64(),
         )
         .fetch_optional(connection)
         .await?
@@ -124,6 +134,7 @@ impl VaultService {
             pod_name: row.pod_name,
             service_account_name: row.service_account_name,
             service_account_uid: row.service_account_uid,
+            review_due_time: row.review_due_time,
             key_version: row.key_version,
             mac: row.mac,
         };
@@ -133,7 +144,7 @@ impl VaultService {
             key.verify_incarnation_proof(incarnation.id, &incarnation.pod_uid, &claimed.proof)
                 .is_ok()
         });
-        if !proven || row.over {
+        if !proven || row.fenced {
             return Err(CallError::Unauthenticated);
         }
         Ok(Running {
@@ -141,9 +152,8 @@ impl VaultService {
             last_report_seq: row.last_report_seq,
             last_report_digest: row.last_report_digest,
             last_request_no: row.last_request_no,
-            last_allowance: row.last_allowance,
+            last_allowance: row.last_allowance_id,
             now: row.now,
-            review_due_in: Duration::try_from_secs_f64(row.review_due_in).unwrap_or_default(),
         })
     }
 }

@@ -5,46 +5,58 @@
 use std::time::Duration;
 
 use sqlx::PgConnection;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::VaultService;
 use super::error::CallError;
+use crate::error::Category;
 
 /// Incarnations swept before the next look at the rest.
 const BATCH: i64 = 100;
 /// How long changes are kept, in hours; who has not read them by then starts anew.
 const CHANGES_KEPT: i32 = 24;
+/// How long denials are kept, in days.
+const DAYS_KEPT: i32 = 30;
+/// A round that takes longer than its interval and this was held up.
+const LONGEST_ROUND: Duration = Duration::from_secs(10);
 /// The number under which records stand that no broker reported.
 const NO_REPORT: i64 = 0;
 
 impl VaultService {
     /// Sweeps for as long as the service runs.
     pub(crate) async fn sweep(self) {
-        // How long this replica has had the database without a break. Brokers
-        // that could not report while it was away get the full time afterwards.
-        let mut in_contact = Duration::ZERO;
+        let mut contact = Contact::default();
         let interval = self.settings().sweep_interval;
         loop {
+            let began = Instant::now();
             tokio::time::sleep(interval).await;
-            match self.sweep_once(in_contact >= self.grace()).await {
-                Ok(()) => in_contact = in_contact.saturating_add(interval),
+            match self.sweep_once(contact.lasted).await {
+                Ok(()) => contact.round(interval, began.elapsed()),
                 Err(error) => {
-                    in_contact = Duration::ZERO;
-                    self.metrics().failed_sweeps.inc();
-                    tracing::warn!(cause = %error.cause(), "a sweep failed; trying again");
+                    contact.lost();
+                    self.note_failure(&error);
                 }
             }
         }
     }
 
-    async fn sweep_once(&self, may_lapse: bool) -> Result<(), CallError> {
+    async fn sweep_once(&self, in_contact: Duration) -> Result<(), CallError> {
         self.count_attached().await?;
-        self.fence_overdue().await?;
+        if in_contact >= self.review_period() + self.settings().review_grace {
+            self.fence_overdue().await?;
+        }
         self.trim_changes().await?;
-        if may_lapse {
+        self.trim_denials().await?;
+        if in_contact >= self.grace() {
             self.lapse_all().await?;
         }
         Ok(())
+    }
+
+    fn note_failure(&self, error: &CallError) {
+        self.metrics().failed_sweeps.inc();
+        tracing::warn!(cause = %error.cause(), "a sweep failed; trying again");
     }
 
     /// How long after its end an allowance lapses: a broker has that long to report.
@@ -52,36 +64,44 @@ impl VaultService {
         self.vault().lease() + self.settings().lapse_grace
     }
 
+    /// Each incarnation once, in the order of ids, so that one that cannot be
+    /// swept does not keep others waiting.
     async fn lapse_all(&self) -> Result<(), CallError> {
         let grace = self.grace().as_secs_f64();
+        let mut last = (Uuid::nil(), Uuid::nil());
         loop {
             let due = sqlx::query!(
                 "select distinct tenant_id, incarnation_id from allowance
                  where state = 'Open' and expires_time < now() - make_interval(secs => $1)
-                 limit $2",
+                   and (tenant_id, incarnation_id) > ($2, $3)
+                 order by tenant_id, incarnation_id limit $4",
                 grace,
+                last.0,
+                last.1,
                 BATCH,
             )
             .fetch_all(self.vault().pool())
             .await?;
-            let mut lapsed = 0;
-            for row in &due {
-                lapsed += self.lapse(row.tenant_id, row.incarnation_id, grace).await?;
-            }
-            // The rest, if any, is another replica's.
-            if lapsed == 0 {
+            let Some(row) = due.last() else {
                 return Ok(());
+            };
+            last = (row.tenant_id, row.incarnation_id);
+            for row in &due {
+                match self.lapse(row.tenant_id, row.incarnation_id, grace).await {
+                    Err(error) if !is_outage(&error) => self.note_failure(&error),
+                    swept => swept?,
+                }
             }
         }
     }
 
     /// Lapses one incarnation's allowances, and records what they leave open.
-    async fn lapse(&self, tenant: Uuid, incarnation: Uuid, grace: f64) -> Result<u64, CallError> {
+    async fn lapse(&self, tenant: Uuid, incarnation: Uuid, grace: f64) -> Result<(), CallError> {
         let mut transaction = self.vault().pool().begin().await?;
         if !lock(&mut transaction, tenant, incarnation).await? {
-            return Ok(0);
+            return Ok(());
         }
-        let unaccounted = sqlx::query!(
+        let unaccounted = sqlx::query_scalar!(
             r#"with lapsed as (
                    update allowance set state = 'Lapsed'
                    where tenant_id = $1 and incarnation_id = $2 and state = 'Open'
@@ -101,8 +121,7 @@ impl VaultService {
                    from lapsed where granted > used
                    returning count
                )
-               select (select count(*) from lapsed) as "allowances!",
-                      (select coalesce(sum(count), 0) from recorded) as "accesses!""#,
+               select coalesce(sum(count), 0) as "accesses!" from recorded"#,
             tenant,
             incarnation,
             grace,
@@ -111,15 +130,12 @@ impl VaultService {
         .fetch_one(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        let (allowances, accesses) = (
-            unaccounted.allowances.unsigned_abs(),
-            unaccounted.accesses.unsigned_abs(),
-        );
+        let accesses = unaccounted.unsigned_abs();
         self.metrics().unaccounted.inc_by(accesses);
         if accesses > 0 {
             tracing::warn!(%tenant, %incarnation, accesses, "a broker never accounted for accesses");
         }
-        Ok(allowances)
+        Ok(())
     }
 
     /// Ends incarnations that did not come back to be reviewed.
@@ -137,8 +153,11 @@ impl VaultService {
         for tenant in tenants {
             sqlx::query!(
                 "update incarnation set fenced_time = now()
-                 where tenant_id = $1 and fenced_time is null
-                   and review_due_time + make_interval(secs => $2) < now()",
+                 where tenant_id = $1 and incarnation_id in (
+                     select incarnation_id from incarnation
+                     where tenant_id = $1 and fenced_time is null
+                       and review_due_time + make_interval(secs => $2) < now()
+                     for no key update skip locked)",
                 tenant,
                 grace,
             )
@@ -167,6 +186,55 @@ impl VaultService {
         .await?;
         Ok(())
     }
+
+    async fn trim_denials(&self) -> Result<(), CallError> {
+        let tenants = sqlx::query_scalar!(
+            "select distinct tenant_id from denial
+             where hour < now() - make_interval(days => $1)",
+            DAYS_KEPT,
+        )
+        .fetch_all(self.vault().pool())
+        .await?;
+        for tenant in tenants {
+            sqlx::query!(
+                "delete from denial
+                 where tenant_id = $1 and hour < now() - make_interval(days => $2)",
+                tenant,
+                DAYS_KEPT,
+            )
+            .execute(self.vault().pool())
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+/// How long this replica has had the database without a break. Brokers that
+/// could not attach or report while it was away get the full time afterwards.
+#[derive(Default)]
+struct Contact {
+    lasted: Duration,
+}
+
+impl Contact {
+    /// A round of the sweep succeeded, `took` after the one before.
+    fn round(&mut self, interval: Duration, took: Duration) {
+        // Whatever held it up for so long may have held up brokers too.
+        self.lasted = if took > interval + LONGEST_ROUND {
+            Duration::ZERO
+        } else {
+            self.lasted.saturating_add(interval)
+        };
+    }
+
+    fn lost(&mut self) {
+        self.lasted = Duration::ZERO;
+    }
+}
+
+/// Whether the database is away, and not one row at fault.
+fn is_outage(error: &CallError) -> bool {
+    matches!(error, CallError::Store(cause) if cause.category() == Category::Unavailable)
 }
 
 /// False when another replica or a call has the incarnation's row.
@@ -185,4 +253,29 @@ async fn lock(
     .fetch_optional(transaction)
     .await?;
     Ok(locked.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Contact, LONGEST_ROUND};
+
+    #[test]
+    fn a_round_that_was_held_up_breaks_the_contact() {
+        let interval = Duration::from_secs(5);
+        let mut contact = Contact::default();
+        for _ in 0..3 {
+            contact.round(interval, interval + LONGEST_ROUND);
+        }
+        assert_eq!(contact.lasted, interval * 3);
+        contact.round(
+            interval,
+            interval + LONGEST_ROUND + Duration::from_millis(1),
+        );
+        assert_eq!(contact.lasted, Duration::ZERO);
+        contact.round(interval, interval);
+        contact.lost();
+        assert_eq!(contact.lasted, Duration::ZERO);
+    }
 }

@@ -45,16 +45,17 @@ impl VaultService {
         self.lock(&mut connection, &claimed).await?;
         drop(connection);
         // Registered first, then read: a change is in what is read, or is told.
+        // So are the issuer's keys, which may have changed since the attach.
         let registration = self.watchers().register(claimed.id);
         let registration = registration.ok_or(CallError::ShuttingDown)?;
         let fallen = Fallen {
             dead: self.changed(&claimed).await?,
             superseded: Vec::new(),
         };
-        let synced = Event {
-            event: Some(event::Event::Synced(v1alpha1::Synced {})),
-        };
-        Ok(registration.stream(fallen.events().chain([synced]).collect()))
+        let issuer = event::Event::WorkloadIssuer(self.trusted_issuer().document().into());
+        let synced = event::Event::Synced(v1alpha1::Synced {});
+        let last = [issuer, synced].map(|event| Event { event: Some(event) });
+        Ok(registration.stream(fallen.events().chain(last).collect()))
     }
 
     /// What changed while this broker was not watching. How, is not known any

@@ -6,9 +6,17 @@ use bursar_vault::service::{ReviewError, ReviewedPod, Settings};
 use bursar_wire::v1alpha1::{AttachRequest, Incarnation, denied::Code as Denied};
 use tonic::Code;
 
-use crate::support::broker::Broker;
+use crate::support::broker::{Broker, served};
 use crate::support::cluster::{ISSUER, Pod};
 use crate::support::{Bed, DEADLINE};
+
+/// Settings of a replica with such a period of review, in seconds.
+fn reviewed_after(seconds: u64) -> Settings {
+    Settings {
+        review_period: Duration::from_secs(seconds),
+        ..Settings::default()
+    }
+}
 
 #[tokio::test]
 async fn a_broker_learns_who_it_is_and_what_holds() {
@@ -225,28 +233,108 @@ async fn a_new_run_of_a_pod_ends_the_one_before() {
 async fn a_broker_is_reviewed_again_when_it_is_due() {
     let bed = Bed::new("attach_again").await;
     let replica = bed.replica().await;
+    let hasty = bed.replica_with(reviewed_after(0)).await;
     let team = bed.team("team").await;
     let pod = Pod::new(&team, "app");
     let token = bed.cluster.token(&pod);
-    let mut broker = Broker::connect(&replica, &bed.authority).await;
+    let mut broker = Broker::connect(&hasty, &bed.authority).await;
     broker.attach(&token).await.unwrap();
 
-    bed.tamper("update incarnation set review_due_time = now() - interval '1 second'")
+    // Due at once: of the API server's answers only yes will do.
+    for (answer, code) in [
+        (ReviewError::Refused, Code::Unauthenticated),
+        (ReviewError::Unavailable, Code::Unavailable),
+    ] {
+        bed.cluster.vouch(&token, Err(answer));
+        assert_eq!(broker.attach(&token).await.err().unwrap().code(), code);
+    }
+    bed.cluster.vouch(&token, Ok(pod.reviewed()));
+    let mut broker = broker.moved(&replica, &bed.authority).await;
+    let answer = broker.attach(&token).await.unwrap();
+    assert!(answer.resumed && answer.attach_again_ms >= 150_000);
+    assert_eq!(bed.cluster.reviews(), 4);
+    hasty.stop().await;
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_review_comes_with_the_attach_in_the_second_half_of_the_period() {
+    let bed = Bed::new("attach_half").await;
+    let usual = bed.replica().await;
+    let slower = bed.replica_with(reviewed_after(1_000)).await;
+    let team = bed.team("team").await;
+    let pod = Pod::new(&team, "app");
+    let token = bed.cluster.token(&pod);
+    let mut broker = Broker::connect(&usual, &bed.authority).await;
+    broker.attach(&token).await.unwrap();
+    assert!(broker.attach(&token).await.unwrap().resumed);
+    assert_eq!(bed.cluster.reviews(), 1);
+
+    // Of 1,000 seconds fewer than 300 are left. While nobody can be asked, they
+    // still count.
+    let mut broker = broker.moved(&slower, &bed.authority).await;
+    bed.cluster.vouch(&token, Err(ReviewError::Unavailable));
+    let answer = broker.attach(&token).await.unwrap();
+    assert!(answer.resumed && answer.attach_again_ms < 300_000);
+    bed.cluster.vouch(&token, Ok(pod.reviewed()));
+    let answer = broker.attach(&token).await.unwrap();
+    assert!(answer.resumed && answer.attach_again_ms >= 500_000);
+    assert_eq!(bed.cluster.reviews(), 3);
+    assert!(broker.attach(&token).await.unwrap().resumed);
+    assert_eq!(bed.cluster.reviews(), 3);
+    usual.stop().await;
+    slower.stop().await;
+}
+
+#[tokio::test]
+async fn who_was_cut_off_past_the_grace_goes_on_once_it_is_reviewed() {
+    let bed = Bed::new("attach_late").await;
+    let hasty = bed.replica_with(reviewed_after(0)).await;
+    let settings = Settings {
+        review_grace: Duration::ZERO,
+        ..Settings::default()
+    };
+    let replica = bed.replica_with(settings).await;
+    let team = bed.team("team").await;
+    let ana = bed.user(&team, "ana").await;
+    bed.token(&team, &ana, "github").await;
+    let pod = Pod::new(&team, "app");
+    let token = bed.cluster.token(&pod);
+    let mut broker = Broker::connect(&hasty, &bed.authority).await;
+    broker.attach(&token).await.unwrap();
+    bed.tamper("create table overdue as table incarnation")
         .await;
+    let mut broker = broker.moved(&replica, &bed.authority).await;
+    broker.attach(&token).await.unwrap();
+    let held = broker.granted("ana", "github").await;
+
+    // As if its time had passed: the row as it was when it had none.
+    bed.tamper(
+        "update incarnation set review_due_time = overdue.review_due_time, mac = overdue.mac
+         from overdue",
+    )
+    .await;
+    // The vault cannot answer it; it is not told that it is over.
+    let records = vec![served(&held, 7)];
+    let refused = broker.report(records.clone(), vec![]).await.err().unwrap();
+    assert_eq!(refused.code(), Code::Unavailable);
+    let codes = [
+        broker.ask("ana", None).await.err().unwrap().code(),
+        broker.describe("ana").await.err().unwrap().code(),
+        broker.try_watch().await.err().unwrap().code(),
+    ];
+    assert_eq!(codes, [Code::Unavailable; 3]);
     bed.cluster.vouch(&token, Err(ReviewError::Refused));
-    let refused = broker.attach(&token).await.err().unwrap();
+    let refused = broker.clone().attach(&token).await.err().unwrap();
     assert_eq!(refused.code(), Code::Unauthenticated);
     bed.cluster.vouch(&token, Ok(pod.reviewed()));
     let answer = broker.attach(&token).await.unwrap();
-    assert!(answer.resumed && answer.attach_again_ms >= 150_000);
-    assert_eq!(bed.cluster.reviews(), 3);
-
-    // Too late, no call is accepted, and it begins anew.
-    bed.tamper("update incarnation set review_due_time = now() - interval '301 seconds'")
-        .await;
-    let refused = broker.describe("ana").await.err().unwrap();
-    assert_eq!(refused.code(), Code::Unauthenticated);
-    assert!(!broker.attach(&token).await.unwrap().resumed);
+    assert!(answer.resumed);
+    assert_eq!((answer.last_request_no, answer.last_report_seq), (1, 0));
+    broker.report(records, vec![]).await.unwrap();
+    let recorded = "select count(*) from access_record where outcome = 'Served' and count = 7";
+    assert_eq!(bed.count(recorded).await, 1);
+    hasty.stop().await;
     replica.stop().await;
 }
 
@@ -306,26 +394,27 @@ async fn forged_tokens_never_reach_the_api_server() {
 #[tokio::test]
 async fn an_incarnation_that_stays_away_is_ended() {
     let bed = Bed::new("attach_overdue").await;
+    let usual = bed.replica().await;
+    let team = bed.team("team").await;
+    let mut stays = bed.broker(&usual, &team, "app").await;
     let settings = Settings {
+        review_grace: Duration::ZERO,
         sweep_interval: Duration::from_millis(100),
-        ..Settings::default()
+        ..reviewed_after(0)
     };
     let replica = bed.replica_with(settings).await;
-    let team = bed.team("team").await;
-    let gone = bed.broker(&replica, &team, "app").await;
-    let mut stays = bed.broker(&replica, &team, "app").await;
-    bed.tamper(&format!(
-        "update incarnation set review_due_time = now() - interval '1 hour'
-         where incarnation_id = '{}'",
-        gone.incarnation_uuid()
-    ))
-    .await;
-    bed.until_count(
-        "select count(*) from incarnation where fenced_time is not null",
-        1,
-    )
-    .await;
+    let mut gone = [
+        bed.broker(&replica, &team, "app").await,
+        bed.broker(&replica, &team, "app").await,
+    ];
+    let fenced = "select count(*) from incarnation where fenced_time is not null";
+    bed.until_count(fenced, 2).await;
+    for broker in &mut gone {
+        let refused = broker.ask("ana", None).await.err().unwrap();
+        assert_eq!(refused.code(), Code::Unauthenticated);
+    }
     assert_eq!(stays.denied("ana", None).await, Denied::Forbidden);
+    usual.stop().await;
     replica.stop().await;
 }
 

@@ -1,5 +1,6 @@
 //! Reports: each batch counts once, in order, whole or not at all.
 
+use bursar_wire::LARGEST_REPORT;
 use bursar_wire::v1alpha1::{AccessRecord, Granted, ReportRequest};
 use tonic::{Code, Status};
 
@@ -224,6 +225,7 @@ async fn a_report_that_cannot_be_true_counts_for_nothing_and_ends_the_incarnatio
 
 #[tokio::test]
 async fn a_long_batch_is_recorded_whole() {
+    const LONGEST: i64 = LARGEST_REPORT as i64;
     let bed = Bed::new("report_long").await;
     let (replica, mut broker, _) = holder(&bed).await;
     let number = broker.request_no + 1;
@@ -239,9 +241,11 @@ async fn a_long_batch_is_recorded_whole() {
     broker.report(records, vec![]).await.unwrap();
     assert_eq!(
         (bed.count(SERVED).await, bed.count(USED).await),
-        (LARGEST_REPORT, 10_000)
+        (LONGEST, LONGEST)
     );
-    let too_long = broker.report(vec![served(&large, 1); 10_001], vec![]).await;
+    let too_long = broker
+        .report(vec![served(&large, 1); LARGEST_REPORT + 1], vec![])
+        .await;
     assert_eq!(code(too_long), Code::Unauthenticated);
     replica.stop().await;
 }

@@ -104,3 +104,97 @@ async fn nothing_lapses_before_brokers_had_time_to_report_to_this_replica() {
     );
     replica.stop().await;
 }
+
+#[tokio::test]
+async fn one_incarnation_that_cannot_be_swept_does_not_stop_the_others() {
+    let bed = Bed::with_lease("sweep_broken", Duration::from_secs(1)).await;
+    let team = bed.team("team").await;
+    let ana = bed.user(&team, "ana").await;
+    bed.token(&team, &ana, "github").await;
+    let replica = bed.replica_with(quick()).await;
+    let mut brokers = [
+        bed.broker(&replica, &team, "app").await,
+        bed.broker(&replica, &team, "app").await,
+        bed.broker(&replica, &team, "app").await,
+    ];
+    for broker in &mut brokers {
+        broker.granted("ana", "github").await;
+    }
+    // No record can be added to those of the one whose turn comes first, and the
+    // next one's row is in other hands.
+    brokers.sort_by_key(super::support::broker::Broker::incarnation_uuid);
+    let broken = format!(
+        "insert into access_record
+             (tenant_id, incarnation_id, report_seq, idx, allowance_id, user_uid, token_id,
+              version, service_account_name, outcome, app_name, purpose, count, first_time,
+              last_time)
+         select tenant_id, incarnation_id, 0, 2147483647, allowance_id, user_uid, token_id,
+                version, service_account_name, 'Unaccounted', '', '', 1, now(), now()
+         from allowance where incarnation_id = '{}'",
+        brokers[0].incarnation_uuid()
+    );
+    assert_eq!(bed.tamper(&broken).await, 1);
+    let mut elsewhere = bed.sql.begin().await.unwrap();
+    sqlx::query("select from incarnation where incarnation_id = $1 for update")
+        .bind(brokers[1].incarnation_uuid())
+        .execute(&mut *elsewhere)
+        .await
+        .unwrap();
+    let lapsed = "select count(*) from allowance where state = 'Lapsed'";
+    bed.until_count(lapsed, 1).await;
+    assert!(replica.metric("bursar_vault_failed_sweeps_total") > 0);
+    elsewhere.rollback().await.unwrap();
+    bed.until_count(lapsed, 2).await;
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn who_is_overdue_is_ended_only_after_it_had_time_to_come_back() {
+    let bed = Bed::new("sweep_overdue").await;
+    let team = bed.team("team").await;
+    let replica = bed.replica().await;
+    let mut broker = bed.broker(&replica, &team, "app").await;
+    replica.stop().await;
+    bed.tamper("update incarnation set review_due_time = now() - interval '1 day'")
+        .await;
+
+    // It sweeps, but has not had the database for a period and its grace.
+    let replica = bed.replica_with(quick()).await;
+    for _ in 0..3 {
+        let old = format!(
+            "insert into denial values ('{}', 'app', 'Forbidden', now() - interval '31 days', 1,
+                                        now())",
+            team.tenant.id()
+        );
+        bed.tamper(&old).await;
+        // Denials older than 30 days are trimmed by each sweep.
+        bed.until_count("select count(*) from denial", 0).await;
+    }
+    let fenced = "select count(*) from incarnation where fenced_time is not null";
+    assert_eq!(bed.count(fenced).await, 0);
+    replica.stop().await;
+
+    // One that has had it for as long as these are set to.
+    let settings = Settings {
+        review_period: Duration::from_millis(500),
+        review_grace: Duration::from_millis(500),
+        ..quick()
+    };
+    let replica = bed.replica_with(settings).await;
+    // Somebody else has the row at first; the sweep goes on without it.
+    let mut elsewhere = bed.sql.begin().await.unwrap();
+    sqlx::query("select from incarnation for update")
+        .execute(&mut *elsewhere)
+        .await
+        .unwrap();
+    let mut other = bed.broker(&replica, &team, "app").await;
+    bed.until_count(fenced, 1).await;
+    elsewhere.rollback().await.unwrap();
+    bed.until_count(fenced, 2).await;
+    for broker in [&mut broker, &mut other] {
+        let moved = broker.moved(&replica, &bed.authority).await;
+        let refused = moved.describe("ana").await.err().unwrap();
+        assert_eq!(refused.code(), tonic::Code::Unauthenticated);
+    }
+    replica.stop().await;
+}

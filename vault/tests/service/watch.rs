@@ -8,6 +8,7 @@ use bursar_vault::{Clock, SystemClock, TokenSpec, UserSpec};
 use bursar_wire::v1alpha1::event::Event;
 
 use crate::support::broker::Broker;
+use crate::support::cluster::issuer;
 use crate::support::replica::Replica;
 use crate::support::{Bed, DEADLINE, Team, consumer, token, user};
 
@@ -297,4 +298,20 @@ async fn every_replica_hears_even_with_its_connections_killed() {
     assert_eq!(far.recalled().await, [held.allowance_id]);
     scene.replica.stop().await;
     second.stop().await;
+}
+
+#[tokio::test]
+async fn the_issuer_as_it_is_now_is_told_before_synced() {
+    let bed = Bed::new("watch_issuer").await;
+    let replica = bed.replica().await;
+    let team = bed.team("team").await;
+    let broker = bed.broker(&replica, &team, "app").await;
+    // Its keys change while nobody watches.
+    let (mut told, _) = bed.broker(&replica, &team, "app").await.watch().await;
+    bed.cluster.issuer.send_replace(issuer([bed.cluster.ec]));
+    let new = told.new_issuer().await;
+    let mut events = broker.try_watch().await.unwrap();
+    assert_eq!(events.new_issuer().await, new);
+    assert!(matches!(events.next().await, Event::Synced(_)));
+    replica.stop().await;
 }

@@ -219,6 +219,7 @@ impl Broker {
         loop {
             match events.next().await {
                 event::Event::Recall(recall) => recalled.extend(recall.allowance_ids),
+                event::Event::WorkloadIssuer(_) => {}
                 event::Event::Synced(_) => return (events, recalled),
                 other => panic!("before Synced came {other:?}"),
             }
