@@ -98,7 +98,8 @@ pub struct StoredTokenSpec {
         ))]
     pub source: Source,
 
-    /// When the token stops being served, whatever its source says (RFC 3339).
+    /// When the token stops being served, whatever its source says (RFC 3339, for example
+    /// 2027-01-31T00:00:00Z).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiration_time: Option<Time>,
 
