@@ -156,7 +156,8 @@ reasons! {
         Serving => True,
         /// TokenUser: the user's tokens can be read by the listed workloads.
         Active => True,
-        /// StoredToken: no version was ever stored; `Ready` says why.
+        /// StoredToken: no version was stored yet, or the value of the newest was revoked on
+        /// another version or token; `Ready` says why.
         NoVersion => False,
         /// StoredToken: the newest version is dead by `revocation.throughVersion`.
         RevokedBySpec => False,

@@ -10,10 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::conditions::{self, Condition};
-use crate::syntax::{
-    DNS_SUBDOMAIN, MAX_NAME, MAX_PREFIX, MAX_PROVIDER, MAX_PURPOSE, MAX_REASON, MAX_UID, PREFIX,
-    PURPOSE, SECRET_KEY,
-};
+use crate::syntax::{self, MAX_NAME, MAX_PREFIX, MAX_PROVIDER, MAX_PURPOSE, MAX_REASON, MAX_UID};
 
 /// A token of one user for one provider. The object's name is what callers ask for.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -79,7 +76,8 @@ pub struct StoredTokenSpec {
     pub user_ref: UserRef,
 
     /// The service the token is for, in lower case: github, slack, gitlab.example.com.
-    #[schemars(length(max = MAX_PROVIDER), regex(pattern = DNS_SUBDOMAIN))]
+    #[schemars(length(max = MAX_PROVIDER))]
+    #[x_kube(validation = syntax::dns_subdomain("A provider", "github or gitlab.example.com"))]
     #[x_kube(validation = Rule::new("self == oldSelf")
         .message(
             "provider cannot be changed: a token is for one service, so make a new StoredToken \
@@ -100,7 +98,8 @@ pub struct StoredTokenSpec {
         ))]
     pub source: Source,
 
-    /// When the token stops being served, whatever its source says (RFC 3339).
+    /// When the token stops being served, whatever its source says (RFC 3339, for example
+    /// 2027-01-31T00:00:00Z).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiration_time: Option<Time>,
 
@@ -128,11 +127,12 @@ pub struct StoredTokenSpec {
 }
 
 /// The TokenUser that a token belongs to.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UserRef {
     /// Name of a TokenUser in this namespace.
-    #[schemars(length(max = MAX_NAME), regex(pattern = DNS_SUBDOMAIN))]
+    #[schemars(length(max = MAX_NAME))]
+    #[x_kube(validation = syntax::dns_subdomain("The name of a TokenUser", "ana"))]
     pub name: String,
 }
 
@@ -156,17 +156,19 @@ pub struct Source {
 }
 
 /// A key of a Secret in the same namespace.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
     /// Name of a Secret with the label `bursar.dev/source: "true"`, of type Opaque or
     /// kubernetes.io/basic-auth.
-    #[schemars(length(max = MAX_NAME), regex(pattern = DNS_SUBDOMAIN))]
+    #[schemars(length(max = MAX_NAME))]
+    #[x_kube(validation = syntax::dns_subdomain("The name of a Secret", "github-ana"))]
     pub name: String,
 
     /// Key in the Secret's data. Its value is 1 to 32,768 bytes of UTF-8 and used as it is: a
     /// trailing newline is part of it.
-    #[schemars(length(max = MAX_NAME), regex(pattern = SECRET_KEY))]
+    #[schemars(length(max = MAX_NAME))]
+    #[x_kube(validation = syntax::secret_key())]
     pub key: String,
 }
 
@@ -187,12 +189,14 @@ pub struct Generate {
 
     /// Number of random characters, without the prefix.
     #[serde(default = "Generate::default_length")]
-    #[schemars(range(min = 1, max = 1024))]
+    // The rule above says what is too short.
+    #[schemars(range(max = 1024))]
     pub length: i64,
 
     /// Stands in front of the random characters, so that people and scanners know what they see.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = MAX_PREFIX), regex(pattern = PREFIX))]
+    #[schemars(length(max = MAX_PREFIX))]
+    #[x_kube(validation = syntax::prefix())]
     pub prefix: Option<String>,
 }
 
@@ -218,14 +222,16 @@ pub enum GenerateFormat {
 #[serde(rename_all = "camelCase")]
 pub struct Consumer {
     /// Name of a ServiceAccount among the user's workloads.
-    #[schemars(length(max = MAX_NAME), regex(pattern = DNS_SUBDOMAIN))]
+    #[schemars(length(max = MAX_NAME))]
+    #[x_kube(validation = syntax::dns_subdomain("The name of a ServiceAccount", "app"))]
     pub service_account_name: String,
 
     /// The purposes it may give when it reads the token; any if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16), inner(length(max = MAX_PURPOSE), regex(pattern = PURPOSE)))]
+    #[schemars(length(max = 16), inner(length(max = MAX_PURPOSE)))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
+        validation = syntax::purposes(),
         validation = Rule::new("self.size() > 0")
             .message("purposes must list at least one purpose: leave the field out to allow any.")
     )]

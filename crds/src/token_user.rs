@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::conditions::{self, Condition};
-use crate::syntax::{DNS_SUBDOMAIN, EMAIL, MAX_DISPLAY_NAME, MAX_EMAIL, MAX_NAME, MAX_REASON};
+use crate::syntax::{self, MAX_DISPLAY_NAME, MAX_EMAIL, MAX_NAME, MAX_REASON};
 
 /// A person or team that tokens belong to. The object's name is the `user_id` of the API.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -52,12 +52,15 @@ pub struct TokenUserSpec {
     /// Address of the user, unique in the namespace regardless of case. When two objects have the
     /// same one, the older keeps it and the newer gets the reason EmailTaken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = MAX_EMAIL), regex(pattern = EMAIL))]
+    #[schemars(length(max = MAX_EMAIL))]
+    #[x_kube(validation = syntax::email())]
     pub email: Option<String>,
 
     /// Name for people to read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = MAX_DISPLAY_NAME))]
+    #[schemars(length(max = MAX_DISPLAY_NAME))]
+    #[x_kube(validation = Rule::new("self.size() > 0")
+        .message("displayName must not be empty: leave the field out for none."))]
     pub display_name: Option<String>,
 
     /// What the user may do for others. Any role but Member asks the writer for the verb
@@ -90,11 +93,12 @@ pub enum Role {
 }
 
 /// A service account that may act as the user.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Workload {
     /// Name of a ServiceAccount in this namespace. Every container of its pods counts.
-    #[schemars(length(max = MAX_NAME), regex(pattern = DNS_SUBDOMAIN))]
+    #[schemars(length(max = MAX_NAME))]
+    #[x_kube(validation = syntax::dns_subdomain("The name of a ServiceAccount", "app"))]
     pub service_account_name: String,
 
     /// When the workload may act as the user.

@@ -62,16 +62,37 @@ async fn what_the_api_does_not_know_is_refused() {
             "{workloads: [{serviceAccountName: app, access: Sometimes}]}",
             "spec.workloads[0].access",
         ),
-        (
-            "{workloads: [{serviceAccountName: App_1}]}",
-            "spec.workloads[0].serviceAccountName",
-        ),
-        ("{email: ana}", "spec.email"),
-        ("{email: 'ana @example.com'}", "spec.email"),
-        ("{displayName: ''}", "spec.displayName"),
     ] {
         let message = cluster.apply(&user("ana", spec)).await.unwrap_err();
         assert!(message.contains(field), "{spec}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn a_slip_in_a_single_string_is_answered_with_what_is_allowed() {
+    let cluster = Cluster::new().await;
+    let email = "An email has one @ and no spaces, for example ana@example.com.";
+    for (spec, field, sentence) in [
+        ("{email: ana}", "spec.email", email),
+        ("{email: a@b@c}", "spec.email", email),
+        ("{email: 'ana @example.com'}", "spec.email", email),
+        ("{email: \"ana\\u00a0x@example.com\"}", "spec.email", email),
+        (
+            "{workloads: [{serviceAccountName: App_1}]}",
+            "spec.workloads[0].serviceAccountName",
+            "The name of a ServiceAccount may have lower case letters, digits, '-' and '.', and \
+             begins and ends with a letter or digit, for example app.",
+        ),
+        (
+            "{displayName: ''}",
+            "spec.displayName",
+            "displayName must not be empty: leave the field out for none.",
+        ),
+    ] {
+        let message = cluster.apply(&user("ana", spec)).await.unwrap_err();
+        assert!(message.contains(field), "{spec}: {message}");
+        assert!(message.contains(sentence), "{spec}: {message}");
+        assert!(!message.contains("should match"), "{spec}: {message}");
     }
 }
 

@@ -5,7 +5,7 @@ use kube::{Client, Resource};
 
 use crate::kind::{Guarded, Kind};
 
-/// Longer notes are refused by the API server.
+/// Longer notes, in bytes, are refused by the API server.
 const MAX_NOTE: usize = 1024;
 
 /// Publishes events.
@@ -40,7 +40,7 @@ impl Events {
         let event = Event {
             type_,
             reason: reason.to_owned(),
-            note: Some(note.chars().take(MAX_NOTE / 4).collect()),
+            note: Some(note[..note.floor_char_boundary(MAX_NOTE)].to_owned()),
             action: "Reconcile".to_owned(),
             secondary: None,
         };

@@ -1,6 +1,7 @@
 //! What the conditions of an object come to say. Pure.
 
 use bursar_crds::conditions::{self, Condition};
+use bursar_crds::names::{ONBOARDED_CLUSTER_ROLE, OPERATOR_NAMESPACE, OPERATOR_SERVICE_ACCOUNT};
 use bursar_crds::reasons::{ConditionStatus, ConditionType, ReadyReason, Reason, UsableReason};
 use bursar_crds::{StoredTokenStatus, TokenUserStatus};
 use jiff::Timestamp;
@@ -31,11 +32,13 @@ pub(crate) struct Verdict {
 }
 
 /// The sentence for a namespace whose Secrets may not be read.
-pub(crate) fn not_onboarded() -> Said<ReadyReason> {
-    let message = "Bursar may not read Secrets in this namespace, so nothing new is stored from \
-                   it; what is stored stays in force. An administrator onboards the namespace by \
-                   a RoleBinding of the ClusterRole bursar-onboarded to the service account \
-                   bursar-operator of the namespace bursar-system.";
+pub(crate) fn not_onboarded(namespace: &str) -> Said<ReadyReason> {
+    let message = format!(
+        "Bursar may not read Secrets in this namespace, so nothing new is stored (what is stored \
+         stays in force); its administrator lets Bursar in with: kubectl create rolebinding \
+         bursar --namespace {namespace} --clusterrole {ONBOARDED_CLUSTER_ROLE} --serviceaccount \
+         {OPERATOR_NAMESPACE}:{OPERATOR_SERVICE_ACCOUNT}"
+    );
     Said::new(ReadyReason::NamespaceNotOnboarded, message)
 }
 
@@ -108,7 +111,7 @@ pub(crate) struct News {
 }
 
 /// What is new in `after`: reasons that were not there before. What went well from the start is
-/// no news.
+/// no news, nor is a token without a value that never had one: `Ready` says why.
 pub(crate) fn news(before: &[Condition], after: &[Condition]) -> Vec<News> {
     let types = [ConditionType::Ready, ConditionType::Usable];
     let news = types.into_iter().filter_map(|type_| {
@@ -116,10 +119,16 @@ pub(crate) fn news(before: &[Condition], after: &[Condition]) -> Vec<News> {
         let then = conditions::find(before, type_);
         let is_new = then.is_none_or(|then| then.reason != now.reason);
         let status = |status: ConditionStatus| status.as_str();
-        let failed_then = then.is_some_and(|then| then.status == status(ConditionStatus::False));
+        let was = |before: ConditionStatus| then.is_some_and(|then| then.status == status(before));
         let good = now.status == status(ConditionStatus::True);
-        let told = is_new && now.status != status(ConditionStatus::Unknown);
-        (told && (!good || failed_then)).then(|| News {
+        let told = is_new
+            && now.status != status(ConditionStatus::Unknown)
+            && if good {
+                was(ConditionStatus::False)
+            } else {
+                now.reason != UsableReason::NoVersion.as_str() || was(ConditionStatus::True)
+            };
+        told.then(|| News {
             warning: !good && !is_deliberate(&now.reason),
             reason: now.reason.clone(),
             note: now.message.clone(),
@@ -133,12 +142,7 @@ pub(crate) fn news(before: &[Condition], after: &[Condition]) -> Vec<News> {
 
 fn is_deliberate(reason: &str) -> bool {
     let deliberate = [UsableReason::RevokedBySpec, UsableReason::UserSuspended];
-    // No value yet is what Ready explains.
-    let explained = [UsableReason::NoVersion, UsableReason::UserNotFound];
-    deliberate
-        .iter()
-        .chain(&explained)
-        .any(|known| known.as_str() == reason)
+    deliberate.iter().any(|known| known.as_str() == reason)
 }
 
 #[cfg(test)]
@@ -200,6 +204,28 @@ mod tests {
 
         let mended = news(&bad.conditions, &good.conditions);
         assert_eq!((mended.len(), mended[0].warning), (1, false));
+    }
+
+    #[test]
+    fn a_value_that_never_came_is_no_news_and_one_that_went_is_a_warning() {
+        let empty = StoredTokenStatus::default();
+        let none = verdict(ReadyReason::SourceNotFound, Some(UsableReason::NoVersion));
+        let told = news(&empty.conditions, &after(&empty, &none, 1).conditions);
+        assert_eq!((told.len(), told[0].reason.as_str()), (1, "SourceNotFound"));
+
+        let serving = verdict(ReadyReason::SourceNotFound, Some(UsableReason::Serving));
+        let good = after(&empty, &serving, 1);
+        let told = news(&good.conditions, &after(&good, &none, 2).conditions);
+        assert_eq!((told.len(), told[0].reason.as_str()), (1, "NoVersion"));
+        assert!(told[0].warning);
+    }
+
+    #[test]
+    fn a_missing_user_is_one_warning() {
+        let missing = verdict(ReadyReason::UserNotFound, Some(UsableReason::UserNotFound));
+        let empty = StoredTokenStatus::default();
+        let told = news(&empty.conditions, &after(&empty, &missing, 1).conditions);
+        assert_eq!((told.len(), told[0].warning), (1, true));
     }
 
     #[test]

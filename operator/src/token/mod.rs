@@ -43,7 +43,7 @@ impl Reconciled for StoredToken {
         // Without the finalizer nothing was ever stored, and nothing is until the namespace is
         // onboarded. With it, what was stored must still hear of a revocation.
         if secrets.is_none() && !has_finalizer(self) {
-            tell(self, object, &verdict::not_stored(), context).await?;
+            tell(self, object, &verdict::not_stored(&namespace), context).await?;
             return Ok(Progress::Waiting);
         }
 

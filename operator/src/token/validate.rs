@@ -14,6 +14,7 @@ use kube::ResourceExt;
 use uuid::Uuid;
 
 use super::dereference::{Found, FoundSource};
+use crate::kind::place;
 use crate::object::{Said, Verdict, not_onboarded};
 use crate::secrets::SourceSecret;
 
@@ -68,14 +69,14 @@ pub(super) fn validate(
     let mut heard = None;
     let wanted = token.spec.source.secret_key_ref.as_ref();
     let source = match (found.source, wanted) {
-        (FoundSource::NotOnboarded, _) => Err(not_onboarded()),
+        (FoundSource::NotOnboarded, _) => Err(not_onboarded(&place(token).0)),
         (FoundSource::Arriving, _) => return Ok(None),
         (FoundSource::Secret(secret), Some(wanted)) => {
             heard = secret.heard;
             value(&secret, wanted).map(SourceValue::Value)
         }
         (FoundSource::Absent, Some(wanted)) => Err(not_found(wanted)),
-        (FoundSource::Unlabelled, Some(wanted)) => Err(not_labelled(wanted)),
+        (FoundSource::Unlabelled, Some(wanted)) => Err(not_labelled(wanted, &place(token).0)),
         (_, None) | (FoundSource::Generated, _) => generate(token),
     };
     let source = source.unwrap_or_else(SourceValue::Unavailable);
@@ -199,18 +200,19 @@ fn not_found(SecretKeyRef { name, .. }: &SecretKeyRef) -> Said<ReadyReason> {
     Said::new(ReadyReason::SourceNotFound, message)
 }
 
-fn not_labelled(SecretKeyRef { name, .. }: &SecretKeyRef) -> Said<ReadyReason> {
+fn not_labelled(SecretKeyRef { name, .. }: &SecretKeyRef, namespace: &str) -> Said<ReadyReason> {
     let message = format!(
-        "Secret {name} is not marked as a source, so it is not read; to mark it: kubectl label \
-         secret {name} {SOURCE_LABEL}={SOURCE_LABEL_VALUE}"
+        "Secret {name} lacks the label {SOURCE_LABEL}={SOURCE_LABEL_VALUE}, so it is not read; to \
+         mark it as a source: kubectl label secret {name} --namespace {namespace} --overwrite \
+         {SOURCE_LABEL}={SOURCE_LABEL_VALUE}"
     );
     Said::new(ReadyReason::SourceNotLabelled, message)
 }
 
 fn user_not_found(name: &str) -> Verdict {
     let message = format!(
-        "TokenUser {name} does not exist in this namespace: create it. Until then nothing of this \
-         token is served."
+        "TokenUser {name} does not exist in this namespace, so nothing of this token is served: \
+         create the TokenUser."
     );
     Verdict {
         ready: Said::new(ReadyReason::UserNotFound, message.as_str()),

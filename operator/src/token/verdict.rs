@@ -16,13 +16,13 @@ use crate::object::{Said, Verdict, not_onboarded};
 const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// For a token of which the vault has nothing, and gets nothing for now.
-pub(super) fn not_stored() -> Verdict {
+pub(super) fn not_stored(namespace: &str) -> Verdict {
     let usable = Said::new(
         UsableReason::NoVersion,
         "No value was stored yet; Ready says why.",
     );
     Verdict {
-        ready: not_onboarded(),
+        ready: not_onboarded(namespace),
         usable: Some(usable),
     }
 }
@@ -115,10 +115,7 @@ fn usable(token: &StoredToken, valid: &Valid, state: &TokenState) -> Said<Usable
                  nobody; a value for the present one is stored as soon as the source has it."
             ),
         ),
-        Serving::NoVersion => (
-            UsableReason::NoVersion,
-            "No value was stored yet; Ready says why.".to_owned(),
-        ),
+        Serving::NoVersion => (UsableReason::NoVersion, no_version(state)),
         Serving::RevokedBySpec => {
             let through = state.through_version.map_or(0, |version| version.get());
             let message = format!(
@@ -146,6 +143,21 @@ fn usable(token: &StoredToken, valid: &Valid, state: &TokenState) -> Said<Usable
         ),
     };
     Said::new(reason, message)
+}
+
+fn no_version(state: &TokenState) -> String {
+    match (state.refused, state.newest_version) {
+        (Some(RefusedValue::RevokedValueReused { .. }), _) => {
+            "The value in the source is a revoked one, so it is served to nobody: put a new value \
+             there."
+                .to_owned()
+        }
+        // Its value was revoked elsewhere, or the database lost who it was for.
+        (_, Some(version)) => {
+            format!("Version {version} is dead and no new one was stored; Ready says why.")
+        }
+        (_, None) => "No value was stored yet; Ready says why.".to_owned(),
+    }
 }
 
 /// The pause until a served token expires.

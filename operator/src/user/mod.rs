@@ -14,7 +14,7 @@ use crate::controller::{Progress, Reconciled, tell, uid, warn_of_damage};
 use crate::directory::Place;
 use crate::failure::Failure;
 use crate::kind::{Guarded, Kind, Objects, has_finalizer, place};
-use crate::object::add_finalizer;
+use crate::object::{add_finalizer, not_onboarded};
 use crate::secrets::Secrets;
 
 impl Reconciled for TokenUser {
@@ -38,19 +38,22 @@ impl Reconciled for TokenUser {
         // Without the finalizer nothing was ever stored, and nothing is until the namespace is
         // onboarded. With it, what was stored must still hear of a suspension.
         if !onboarded && !has_finalizer(self) {
-            tell(self, object, &verdict::not_stored(), context).await?;
+            tell(self, object, &verdict::not_stored(&namespace), context).await?;
             return Ok(Progress::Waiting);
         }
 
         let rivals = dereference::rivals(self, context);
-        let (spec, problem) = validate::validate(self, uid(self)?, &rivals)?;
+        let (spec, mut problem) = validate::validate(self, uid(self)?, &rivals)?;
+        if !onboarded {
+            problem = Some(not_onboarded(&namespace));
+        }
 
         add_finalizer(&context.client, object).await?;
         let tenant = context.ensure_tenant(&namespace).await?;
         let state = context.vault.apply_user(&tenant, &spec).await?;
         warn_of_damage(object, self.conditions(), &state.damaged, context).await;
 
-        let verdict = verdict::stored(onboarded, problem, &spec, &state);
+        let verdict = verdict::stored(problem, &spec, &state);
         tell(self, object, &verdict, context).await?;
         Ok(verdict::progress(&verdict))
     }

@@ -8,27 +8,25 @@ use crate::controller::Progress;
 use crate::object::{Said, Verdict, not_onboarded};
 
 /// For a user of whom the vault has nothing, and gets nothing for now.
-pub(super) fn not_stored() -> Verdict {
+pub(super) fn not_stored(namespace: &str) -> Verdict {
     let usable = Said::new(
         UsableReason::Pending,
         "Not in the vault yet; Ready says why.",
     );
     Verdict {
-        ready: not_onboarded(),
+        ready: not_onboarded(namespace),
         usable: Some(usable),
     }
 }
 
 /// For a user that the vault holds.
 pub(super) fn stored(
-    onboarded: bool,
     problem: Option<Said<ReadyReason>>,
     spec: &UserSpec,
     state: &UserState,
 ) -> Verdict {
     let problem = problem.or_else(|| state.email_taken.then(|| email_taken(None)));
     let ready = match problem {
-        _ if !onboarded => not_onboarded(),
         Some(problem) => problem,
         None => Said::new(
             ReadyReason::Reconciled,

@@ -38,7 +38,7 @@ async fn refused(
 
 #[tokio::test]
 async fn an_unlabelled_secret_is_not_read() {
-    let say = ["kubectl label secret bad bursar.dev/source=true"];
+    let say = ["kubectl label secret bad", "bursar.dev/source=true"];
     refused(
         "Opaque",
         false,
@@ -198,7 +198,7 @@ async fn a_namespace_that_is_not_onboarded_is_said_on_user_and_token() {
     team.token("github", "ana").await;
     let token = team.refused("github", "NamespaceNotOnboarded").await;
     assert!(
-        sentence(&token).contains("RoleBinding"),
+        sentence(&token).contains(&format!("--namespace {}", team.namespace)),
         "{}",
         sentence(&token)
     );

@@ -139,6 +139,32 @@ fn a_revoked_value_is_refused_unless_the_source_just_still_has_it() {
 }
 
 #[test]
+fn a_token_without_a_version_says_whether_the_sources_value_is_a_revoked_one() {
+    let says = |newest_version, refused| {
+        let state = TokenState {
+            newest_version,
+            refused,
+            ..state(Serving::NoVersion)
+        };
+        let token = token(Some(Uuid::nil()));
+        let (verdict, _) = stored(&token, &valid(good(), None), &state, now());
+        let usable = verdict.usable.unwrap();
+        assert_eq!(usable.reason, UsableReason::NoVersion);
+        usable.message
+    };
+    let reused = RefusedValue::RevokedValueReused {
+        token: TokenId::from(Uuid::max()),
+        version: version(1),
+    };
+    for newest in [None, Some(version(2))] {
+        let says = says(newest, Some(reused));
+        assert!(says.contains("is a revoked one") && says.contains("put a new value there"));
+    }
+    assert!(says(Some(version(2)), None).starts_with("Version 2 is dead"));
+    assert!(says(None, None).starts_with("No value was stored yet"));
+}
+
+#[test]
 fn a_version_of_an_earlier_user_is_told_from_none_at_all() {
     let valid = valid(good(), None);
     let state = state(Serving::NoVersion);
