@@ -34,7 +34,7 @@ pub async fn measure(
     pair: Pair<'_>,
     connections: u32,
 ) -> Result<(Vec<Row>, u64), WrkError> {
-    eprintln!("bench: hot path, {connections} connections ...");
+    eprintln!("bench: hot path, {} ...", in_words(connections));
     let compared = Compared::run(wrk, pair, connections).await?;
     let accesses = compared.broker.iter().map(|round| round.requests).sum();
     let mut rate = compared.row("", "requests/s", |measured| measured.requests_per_second);
@@ -44,6 +44,14 @@ pub async fn measure(
     let p50 = compared.row(" p50", "ms", |measured| measured.p50_ms);
     let p99 = compared.row(" p99", "ms", |measured| measured.p99_ms);
     Ok((vec![rate, p50, p99], accesses))
+}
+
+/// A number of connections, for people.
+pub fn in_words(connections: u32) -> String {
+    match connections {
+        1 => "1 connection".to_owned(),
+        many => format!("{many} connections"),
+    }
 }
 
 /// Compares two equal servers: how far the ratio is from 1 is the noise of this machine.
@@ -99,11 +107,10 @@ impl Compared {
     }
 
     fn row(&self, suffix: &str, unit: &'static str, figure: fn(&Measured) -> f64) -> Row {
-        let connections = self.connections;
         let value = median(&self.broker, figure);
         let baseline = median(&self.bare, figure);
         Row::new(
-            format!("hot path, {connections} connections{suffix}"),
+            format!("hot path, {}{suffix}", in_words(self.connections)),
             value,
             unit,
         )

@@ -1,9 +1,11 @@
 //! Benchmarks of the product as it ships, each against the numbers of the design.
 //!
-//! This crate drives the product from outside only: over HTTP as a workload, over
-//! kubectl's API as a platform team, over the broker-vault protocol as a broker.
-//! It may know the testbed and the protocol, and none of the product's insides.
-//! All figures of a run are taken in that run; ratios compare servers side by side.
+//! This crate drives the product from outside: over HTTP as a workload, through the
+//! Kubernetes API as a platform team, over the broker-vault protocol as a broker. It may
+//! know the testbed, the kinds and the protocol. Of the product's insides it knows two
+//! things in Postgres: the numbers of the calls that the vault has recorded, and the
+//! channel on which it announces changes. All figures of a run are taken in that run;
+//! ratios compare servers side by side.
 
 pub mod answer;
 pub mod bare;

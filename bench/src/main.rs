@@ -46,8 +46,11 @@ async fn measure(flags: Flags) -> Result<(), Box<dyn Error>> {
     };
     let path = report::write(&flags.target, &rows)?;
     print!("{}", report::table(&rows));
-    for row in &rows {
-        println!("{}: {}", row.name, row.how);
+    if let Some(machine) = rows.first() {
+        println!("machine: {}", machine.how);
+    }
+    if rows.iter().any(|row| row.ratio.is_some()) {
+        println!("As far as the control's ratio is from 1, so far may the other ratios be off.");
     }
     eprintln!("bench: written to {}", path.display());
     Ok(())

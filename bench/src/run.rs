@@ -10,7 +10,7 @@ use crate::answer::{Answer, AnswerError};
 use crate::bare::{self, Bare, BareError};
 use crate::broker::{Broker, BrokerError, Pod};
 use crate::calls::{Calls, CallsError};
-use crate::hot_path::{self, CONNECTIONS, Pair};
+use crate::hot_path::{self, CONNECTIONS, Pair, in_words};
 use crate::memory::{self, MemoryError};
 use crate::misses::{self, MissesError};
 use crate::revocation::{self, RevocationError};
@@ -211,7 +211,7 @@ impl<'a> Scene<'a> {
             rows.extend(measured);
             accesses += answered;
             let peak = memory::of(broker.pid())?.peak_mb;
-            let name = format!("broker memory, under load, {connections} connections");
+            let name = format!("broker memory, under load, {}", in_words(connections));
             let row = Row::new(name, peak, "MB").target(Target::AtMost(16.0));
             rows.push(row.how("VmHWM: the most since it was started"));
         }

@@ -87,6 +87,8 @@ pub struct SimulatedBroker {
     report_seq: u64,
     /// Allowance ids, and to which of the tokens asked for they belong.
     held: HashMap<String, usize>,
+    /// Calls that had to be made again, because the vault was too busy.
+    retries: u64,
 }
 
 /// What a broker tells of a token, by its place among the tokens asked for.
@@ -122,6 +124,7 @@ impl SimulatedBroker {
             request_no: 0,
             report_seq: 0,
             held: HashMap::new(),
+            retries: 0,
         };
         match broker.next_event().await? {
             Kind::Synced(_) => Ok(broker),
@@ -146,7 +149,9 @@ impl SimulatedBroker {
                 let (mut client, request) = (self.client.clone(), self.shown(request.clone()));
                 async move { client.grant(request).await }
             };
-            match until_available("Grant", call).await?.answer {
+            let (response, retries) = until_available("Grant", call).await?;
+            self.retries += retries;
+            match response.answer {
                 Some(Answer::Granted(granted)) => self.held.insert(granted.allowance_id, index),
                 Some(Answer::Denied(denied)) => {
                     return Err(SimulatedError::Denied {
@@ -160,11 +165,13 @@ impl SimulatedBroker {
         Ok(())
     }
 
-    /// Does as the vault says, and tells of it, until nothing is held any more.
+    /// Does as the vault says, and tells of it, until nothing is held any more. Gives
+    /// how many calls it had to make again since it attached, because the vault was
+    /// too busy.
     ///
     /// # Errors
     /// When the vault ends the stream or refuses a report.
-    pub async fn obey(mut self, told: UnboundedSender<Told>) -> Result<(), SimulatedError> {
+    pub async fn obey(mut self, told: UnboundedSender<Told>) -> Result<u64, SimulatedError> {
         while !self.held.is_empty() {
             let Kind::Recall(recall) = self.next_event().await? else {
                 continue;
@@ -181,7 +188,7 @@ impl SimulatedBroker {
                 let _ = told.send(Told::Closed(token));
             }
         }
-        Ok(())
+        Ok(self.retries)
     }
 
     async fn close(&mut self, allowance_ids: Vec<String>) -> Result<(), SimulatedError> {
@@ -196,7 +203,8 @@ impl SimulatedBroker {
             let (mut client, request) = (self.client.clone(), self.shown(report.clone()));
             async move { client.report(request).await }
         };
-        until_available("Report", call).await?;
+        let (_, retries) = until_available("Report", call).await?;
+        self.retries += retries;
         Ok(())
     }
 
@@ -236,21 +244,24 @@ async fn attach(
     }
 }
 
-/// Calls again, with the same request, while the vault is too busy: as brokers do.
+/// Calls again, with the same request, while the vault is too busy: as brokers do. Gives
+/// the answer, and how many times it had to call again.
 async fn until_available<T, F>(
     call: &'static str,
     mut attempt: impl FnMut() -> F,
-) -> Result<T, SimulatedError>
+) -> Result<(T, u64), SimulatedError>
 where
     F: Future<Output = Result<Response<T>, Status>>,
 {
     let mut delay = FIRST_DELAY;
+    let mut retries = 0;
     loop {
         match attempt().await {
-            Ok(response) => return Ok(response.into_inner()),
+            Ok(response) => return Ok((response.into_inner(), retries)),
             Err(status) if status.code() == Code::Unavailable && delay < LONGEST_DELAY => {
                 tokio::time::sleep(delay).await;
                 delay *= 2;
+                retries += 1;
             }
             Err(status) => return Err(in_call(call)(status)),
         }
@@ -276,5 +287,37 @@ fn in_call(call: &'static str) -> impl FnOnce(Status) -> SimulatedError {
     move |status| SimulatedError::Call {
         call,
         status: Box::new(status),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::future::ready;
+
+    use super::*;
+
+    /// A call that is answered with `code` twice and then well.
+    async fn third_time_lucky(code: Code) -> Result<((), u64), SimulatedError> {
+        let attempts = Cell::new(0);
+        until_available("Grant", || {
+            attempts.set(attempts.get() + 1);
+            ready(match attempts.get() {
+                1 | 2 => Err(Status::new(code, "busy")),
+                _ => Ok(Response::new(())),
+            })
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn calls_made_again_are_counted() {
+        let (_, retries) = third_time_lucky(Code::Unavailable).await.unwrap();
+        assert_eq!(retries, 2);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_not_tried_again() {
+        assert!(third_time_lucky(Code::PermissionDenied).await.is_err());
     }
 }

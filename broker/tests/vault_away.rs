@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use bursar_wire::v1alpha1::{Recall, denied, event};
 
+use futures::future::join_all;
+
+use support::books::Stored;
 use support::{scene, until};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -252,6 +255,56 @@ async fn a_broker_attaches_again_before_it_is_asked_to_without_a_break() {
             })
             .await;
         assert_eq!(scene.vault.calls("Watch"), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_token_that_the_vault_cannot_read_is_not_the_others_trouble() {
+    scene(async |scene| {
+        let key = ("ana".to_owned(), Some("broken".to_owned()));
+        scene.vault.state().tokens.insert(key, Stored::Unreadable);
+        scene.vault.store("ana", "github", "s3cret");
+        for token in ["broken", "github", "broken", "github"] {
+            let answer = scene.access("ana", Some(token)).await;
+            let expected = if token == "broken" { 503 } else { 200 };
+            assert_eq!(answer.status, expected, "{token}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_callers_no_longer_wait_for_is_not_asked_for() {
+    scene(async |scene| {
+        scene.vault.store("ana", "github", "s3cret");
+        scene.vault.hold_grants(true);
+        let tokens: Vec<String> = (0..20).map(|n| format!("token-{n}")).collect();
+        {
+            let requests = join_all(tokens.iter().map(|token| scene.access("ana", Some(token))));
+            let asked = scene
+                .vault
+                .until("a grant", |state| state.calls.contains_key("Grant"));
+            let in_doubt = async {
+                asked.await;
+                // Time for all to come in: they cannot be counted from here.
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            };
+            tokio::select! {
+                _ = requests => unreachable!("no grant is answered"),
+                () = in_doubt => {}
+            }
+            // All hang up here.
+        }
+        let scene = &*scene;
+        let asking = scene.access("ana", Some("github"));
+        let releasing = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            scene.vault.hold_grants(false);
+        };
+        let (answer, ()) = tokio::join!(asking, releasing);
+        assert_eq!(answer.status, 200);
+        assert_eq!(scene.vault.calls("Grant"), 2);
     })
     .await;
 }

@@ -23,6 +23,8 @@ pub enum Stored {
     },
     /// A denial.
     Denied(denied::Code, Vec<String>),
+    /// A row that the vault cannot read.
+    Unreadable,
 }
 
 /// One allowance in the books.
@@ -154,8 +156,9 @@ impl Books {
         state: &mut State,
         request: &GrantRequest,
         stored: &Stored,
-    ) -> GrantResponse {
+    ) -> Result<GrantResponse, Status> {
         let answer = match stored {
+            Stored::Unreadable => return Err(Status::internal("its log says why")),
             Stored::Denied(code, tokens) => grant_response::Answer::Denied(Denied {
                 code: (*code).into(),
                 tokens: tokens.clone(),
@@ -183,9 +186,9 @@ impl Books {
                 })
             }
         };
-        GrantResponse {
+        Ok(GrantResponse {
             answer: Some(answer),
-        }
+        })
     }
 
     fn seal(&self, value: &str, version: u32) -> Granted {

@@ -38,7 +38,7 @@ impl Books {
             let key = (request.user_id.clone(), request.token.clone());
             let absent = Stored::Denied(denied::Code::Forbidden, Vec::new());
             let stored = state.tokens.get(&key).cloned().unwrap_or(absent);
-            let response = self.granted(&mut state, &request, &stored);
+            let response = self.granted(&mut state, &request, &stored)?;
             state.last_request = Some((request, response.clone()));
             response
         } else {

@@ -5,6 +5,8 @@ mod settle;
 #[cfg(test)]
 mod model_test;
 #[cfg(test)]
+mod model_vault;
+#[cfg(test)]
 mod rules_test;
 #[cfg(test)]
 mod scene;

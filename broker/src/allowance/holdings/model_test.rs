@@ -6,20 +6,20 @@
 //!
 //! A failure names its seed; [`run`] with that seed is the same schedule again.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bursar_wire::v1alpha1::grant_response::Answer;
-use bursar_wire::v1alpha1::{Denied, GrantRequest, Granted, ReportRequest, denied};
+use bursar_wire::v1alpha1::{GrantRequest, Granted};
 
 use serde_json::Value;
 use tokio::sync::watch;
 
+use super::model_vault::ModelVault;
 use super::{Holdings, Outcome, Served};
 use crate::allowance::denials::Denial;
 use crate::allowance::key::EntryKey;
 use crate::allowance::testing::{ManualClock, access, granted, tenant};
-use crate::clock::{BootTime, Clock as _};
+use crate::clock::Clock as _;
 
 const SEEDS: u64 = 2_000;
 const STEPS: usize = 150;
@@ -34,147 +34,6 @@ impl Dice {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (z ^ (z >> 31)) % sides
-    }
-}
-
-/// What the vault knows of one allowance.
-struct Booked {
-    granted: u32,
-    used: u32,
-    closed: bool,
-    recalled: bool,
-    /// When the vault lets it end at the latest.
-    ends: BootTime,
-}
-
-/// A vault that follows the rules for numbers, answers and batches.
-#[derive(Default)]
-struct ModelVault {
-    allowances: BTreeMap<String, Booked>,
-    last_request: Option<(GrantRequest, Answer)>,
-    last_report: u64,
-    last_batch: Option<ReportRequest>,
-    revoked: bool,
-}
-
-impl ModelVault {
-    /// The last number may come again: with the same request it is answered as
-    /// before, with another one what was granted under it is taken back.
-    fn grant(&mut self, request: GrantRequest, sealed: &Granted, now: BootTime) -> Option<Answer> {
-        let last = self
-            .last_request
-            .as_ref()
-            .map_or(0, |(last, _)| last.request_no);
-        if request.request_no < last {
-            // One that was overtaken long ago.
-            return None;
-        }
-        if let Some((last, answer)) = &self.last_request
-            && last.request_no == request.request_no
-        {
-            let id = match answer {
-                Answer::Granted(granted) => Some(granted.allowance_id.clone()),
-                Answer::Denied(_) => None,
-            };
-            let open = id.as_ref().is_some_and(|id| !self.allowances[id].closed);
-            if *last == request && open {
-                return Some(answer.clone());
-            }
-            if let Some(id) = id {
-                self.allowances.get_mut(&id).unwrap().closed = true;
-            }
-        } else {
-            assert_eq!(
-                request.request_no,
-                last + 1,
-                "requests are numbered without gaps"
-            );
-        }
-        let answer = if self.revoked {
-            let code = denied::Code::Revoked.into();
-            Answer::Denied(Denied {
-                code,
-                tokens: Vec::new(),
-            })
-        } else {
-            let id = format!("a{}", self.allowances.len());
-            let ends = now.plus(Duration::from_secs(60));
-            // Few, so that they are used up now and then.
-            let units = request
-                .want
-                .min(4 + u32::try_from(request.request_no % 5).unwrap());
-            let booked = Booked {
-                granted: units,
-                used: 0,
-                closed: false,
-                recalled: false,
-                ends,
-            };
-            self.allowances.insert(id.clone(), booked);
-            Answer::Granted(Granted {
-                // So that an answer tells which allowance it was served from.
-                provider: id.clone(),
-                allowance_id: id,
-                units,
-                ..sealed.clone()
-            })
-        };
-        self.last_request = Some((request, answer.clone()));
-        Some(answer)
-    }
-
-    /// The answer cannot be given after all.
-    fn take_back(&mut self) {
-        if let Some((_, Answer::Granted(granted))) = &self.last_request {
-            self.allowances
-                .get_mut(&granted.allowance_id)
-                .unwrap()
-                .closed = true;
-        }
-    }
-
-    fn report(&mut self, batch: &ReportRequest) {
-        if batch.seq == self.last_report {
-            assert_eq!(
-                self.last_batch.as_ref(),
-                Some(batch),
-                "a batch is repeated unchanged"
-            );
-            return;
-        }
-        assert_eq!(
-            batch.seq,
-            self.last_report + 1,
-            "batches are numbered without gaps"
-        );
-        for record in &batch.records {
-            let booked = self.allowances.get_mut(&record.allowance_id).unwrap();
-            assert!(!booked.closed, "no record of an allowance after its close");
-            booked.used += record.count;
-            assert!(
-                booked.used <= booked.granted,
-                "no more is used than was granted"
-            );
-        }
-        for id in &batch.closed_allowance_ids {
-            let booked = self.allowances.get_mut(id).unwrap();
-            assert!(!booked.closed, "an allowance is closed once");
-            booked.closed = true;
-        }
-        self.last_report = batch.seq;
-        self.last_batch = Some(batch.clone());
-    }
-
-    fn recorded(&self) -> u64 {
-        self.allowances
-            .values()
-            .map(|booked| u64::from(booked.used))
-            .sum()
-    }
-
-    fn open(&self) -> Vec<String> {
-        let open = self.allowances.iter().filter(|(_, booked)| !booked.closed);
-        open.map(|(id, _)| id.clone()).collect()
     }
 }
 
