@@ -153,6 +153,9 @@ create table token_version (
     check ((state = 'Shredded') = (wrapped_key is null)),
     check ((wrapped_key is null) = (ciphertext is null))
 );
+-- Which live versions have a value that was revoked.
+create index token_version_live on token_version (tenant_id, secret_version, fingerprint)
+    where state = 'Live';
 create index token_version_shred on token_version (shred_time) where shred_time is not null;
 
 -- Values that somebody revoked on purpose: refused from whatever source they come back.
