@@ -18,6 +18,7 @@ trap finish EXIT
 step() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
 # Colours only for people.
 if [ -t 1 ]; then bold=$'\033[1m' blue=$'\033[36m' plain=$'\033[0m'; else bold='' blue='' plain=''; fi
+more() { printf '%s  %s%s\n' "$blue" "$*" "$plain"; } # the rest of a command
 show() { printf '%s$ %s%s\n' "$blue" "$*" "$plain"; }
 # Quoted, so that what is shown can be pasted.
 run() {
@@ -61,7 +62,7 @@ run kubectl get bursar --namespace team-a
 
 step "The pod's own JWT fetches the token"
 show "curl -H \"Authorization: Bearer \$(cat \$BURSAR_TOKEN_FILE)\" -H 'Content-Type: application/json' \\"
-show "  -d '{\"user_id\":\"ana\",\"token\":\"github\",\"app_name\":\"demo\",\"purpose\":\"show\"}' \$BURSAR_URL/v1/tokens/access"
+more "  -d '{\"user_id\":\"ana\",\"token\":\"github\",\"app_name\":\"demo\",\"purpose\":\"show\"}' \$BURSAR_URL/v1/tokens/access"
 access github --header "$(bearer "$BURSAR_TOKEN_FILE")"
 expect 200 "the pod's own JWT"
 first=$(value)

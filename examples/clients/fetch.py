@@ -11,11 +11,14 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+# Where the pod's projected token (audience bursar) is mounted unless told.
+TOKEN_FILE = "/var/run/secrets/bursar/token"
+
 
 def fetch(user_id: str, token: str, app_name: str, purpose: str) -> str:
     """The token's value; raises PermissionError or OSError with the broker's reason."""
     # Read anew for each request: the kubelet replaces it before it expires.
-    jwt = Path(os.environ["BURSAR_TOKEN_FILE"]).read_text(encoding="ascii").strip()
+    jwt = Path(os.environ.get("BURSAR_TOKEN_FILE", TOKEN_FILE)).read_text(encoding="ascii").strip()
     request = urllib.request.Request(
         os.environ.get("BURSAR_URL", "http://127.0.0.1:9440") + "/v1/tokens/access",
         data=json.dumps(
@@ -31,7 +34,8 @@ def fetch(user_id: str, token: str, app_name: str, purpose: str) -> str:
     except urllib.error.HTTPError as error:
         problem = json.load(error)
         kind = PermissionError if error.code in (401, 403) else OSError
-        raise kind(f"{problem['code']}: {problem['detail']}") from None
+        field = f"{problem['field']} " if "field" in problem else ""
+        raise kind(f"{problem['code']}: {field}{problem['detail']}") from None
 
 
 if __name__ == "__main__":

@@ -131,6 +131,7 @@ fn a_reason_is_given_only_to_those_with_a_good_signature() {
             json!("other"),
             JwtError::NotThisPod,
         ),
+        ("/kubernetes.io/pod", Value::Null, JwtError::NotBound),
     ] {
         assert_eq!(reason(&issuer, pointer, value.clone()), expected);
         assert_eq!(reason(&other, pointer, value), JwtError::Invalid);

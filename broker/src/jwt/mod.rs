@@ -37,6 +37,8 @@ pub(crate) enum JwtError {
     NotYetValid,
     #[error("the token is not for the audience bursar: mount a projected token with that audience")]
     WrongAudience,
+    #[error("the token is not bound to a pod: use the one that is mounted in this pod")]
+    NotBound,
     #[error("the token belongs to another pod: use the one that is mounted in this pod")]
     NotThisPod,
 }
