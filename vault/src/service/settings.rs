@@ -9,10 +9,12 @@ use super::stages::{NoStages, Stages};
 /// Settings of the vault service. The defaults are those of the documentation.
 #[derive(Clone)]
 pub struct Settings {
-    /// A broker is reviewed again after this long, or later when more than ten
-    /// would come each second. 5 minutes.
+    /// The API server's word for a broker counts for this long, or longer when
+    /// more than ten would be reviewed each second; the next review comes with
+    /// the attach in the second half of it. 5 minutes.
     pub review_period: Duration,
-    /// How late it may be before its calls are refused. 5 minutes.
+    /// How late it may be before its calls are refused until it is reviewed; the
+    /// sweep ends it soon after. 5 minutes.
     pub review_grace: Duration,
     /// Reviews that this replica asks of the API server in a second. 20.
     pub reviews_per_second: usize,
