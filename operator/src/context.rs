@@ -10,7 +10,6 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt};
 
 use crate::backoff::Backoff;
-use crate::clocks::Clocks;
 use crate::directory::{Directory, Place};
 use crate::failure::Failure;
 use crate::kind::Objects;
@@ -34,7 +33,6 @@ pub(crate) struct Context {
     pub(crate) client: Client,
     pub(crate) vault: Controllers,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) clocks: Clocks,
     pub(crate) lists: Lists,
     pub(crate) directory: Arc<Directory>,
     pub(crate) onboarding: Arc<Onboarding>,

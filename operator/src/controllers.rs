@@ -16,7 +16,6 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::backoff::Backoff;
-use crate::clocks::Clocks;
 use crate::config::Timing;
 use crate::context::{Context, Lists, NamespaceMeta};
 use crate::controller::{self, Reconciled};
@@ -139,7 +138,6 @@ async fn start(means: &Means, watches: &mut JoinSet<()>) -> (Arc<Context>, Woken
         client: means.client.clone(),
         vault: means.vault.controllers(term),
         clock: Arc::clone(&means.clock),
-        clocks: Clocks::new(Arc::clone(&means.metrics)),
         lists: Lists {
             namespaces,
             users,

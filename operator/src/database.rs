@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bursar_vault::{Category, OpenError, Vault, VaultConfig};
+use bursar_vault::{Category, Clock, OpenError, Vault, VaultConfig};
 use tokio::sync::Notify;
 
+use crate::clocks::Clocks;
 use crate::readiness::{Part, Readiness};
 
 const RETRY: Duration = Duration::from_secs(2);
@@ -34,9 +35,12 @@ pub(crate) async fn open<E: From<OpenError>>(
     }
 }
 
-/// The watch over the database: whether it answers, and whether versions wait to be shredded.
+/// The watch over the database: whether it answers, what its clock says, and whether versions wait
+/// to be shredded.
 pub(crate) struct Watch {
     pub(crate) vault: Vault,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) clocks: Clocks,
     pub(crate) readiness: Arc<Readiness>,
     /// Told whenever the database is back.
     pub(crate) recovered: Arc<Notify>,
@@ -44,23 +48,31 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Looks every `pause`, for as long as it is polled.
-    pub(crate) async fn run(self, pause: Duration) {
+    pub(crate) async fn run(mut self, pause: Duration) {
         loop {
             tokio::time::sleep(pause).await;
-            // Any question would do; this one has to be asked anyway.
-            match self.vault.sweep_shred().await {
-                Ok(shredded) => {
-                    if shredded > 0 {
-                        tracing::info!(shredded, "keys of deleted versions were destroyed");
+            let asked = self.clock.now();
+            match self.vault.database_time().await {
+                Ok(theirs) => {
+                    if let Some(theirs) = theirs.timestamp() {
+                        self.clocks.compare(asked, theirs, self.clock.now());
                     }
                     self.answered();
+                    self.shred().await;
                 }
-                Err(error) if error.category() == Category::Unavailable => {
+                Err(error) => {
                     self.readiness
                         .not_ready(Part::Database, waiting_for(&error.to_string()));
                 }
-                Err(error) => tracing::error!(%error, "deleted versions wait to be shredded"),
             }
+        }
+    }
+
+    async fn shred(&self) {
+        match self.vault.sweep_shred().await {
+            Ok(0) => {}
+            Ok(shredded) => tracing::info!(shredded, "keys of deleted versions were destroyed"),
+            Err(error) => tracing::error!(%error, "deleted versions wait to be shredded"),
         }
     }
 

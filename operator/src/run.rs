@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use crate::clocks::Clocks;
 use crate::config::Config;
 use crate::controllers::{self, Means};
 use crate::health::{self, Pages};
@@ -207,6 +208,8 @@ impl Operator {
         let recovered = Arc::new(Notify::new());
         let watch = database::Watch {
             vault: vault.clone(),
+            clock: Arc::clone(&self.clock),
+            clocks: Clocks::new(Arc::clone(&self.metrics)),
             readiness: Arc::clone(&self.readiness),
             recovered: Arc::clone(&recovered),
         };

@@ -9,6 +9,8 @@ use sqlx::postgres::PgConnection;
 use sqlx::{ConnectOptions as _, PgPool};
 
 use crate::clock::Clock;
+use crate::db_time::{DbTime, db_now};
+use crate::error::DatabaseError;
 use crate::tenant_keys::TenantKeys;
 
 /// An open vault. Cheap to clone; all clones are one.
@@ -70,6 +72,15 @@ impl Vault {
     #[must_use]
     pub fn clock(&self) -> &dyn Clock {
         &*self.0.clock
+    }
+
+    /// What time it is by the database, which decides when tokens and leases end. One round trip.
+    ///
+    /// # Errors
+    /// When the database is away or refuses.
+    pub async fn database_time(&self) -> Result<DbTime, DatabaseError> {
+        let mut connection = self.pool().acquire().await?;
+        Ok(db_now(&mut connection).await?)
     }
 
     /// The cluster whose namespaces are tenants here.

@@ -60,16 +60,11 @@ impl Reconciled for StoredToken {
 
         add_finalizer(&context.client, object).await?;
         let tenant = context.ensure_tenant(&namespace).await?;
-        let asked = context.clock.now();
         let state = context
             .vault
             .apply_token(&tenant, &valid.spec, valid.source.as_source())
             .await?;
         let now = context.clock.now();
-        // A version that was stored just now has the database's time on it.
-        if let (true, Some(stored)) = (state.stored_new_version, state.version_time) {
-            context.clocks.compare(asked, stored, now);
-        }
         report(self, object, &valid, &state, context).await;
 
         let (verdict, progress) = verdict::stored(self, &valid, &state, now);

@@ -1,7 +1,7 @@
 //! What is checked before the vault serves.
 
 use bursar_testbed::{Database, free_port, shared};
-use bursar_vault::{Category, OpenError, Vault};
+use bursar_vault::{Category, DbTime, OpenError, Vault};
 use sqlx::{Connection, PgConnection};
 
 use crate::fixture::{Fixture, config, ns, ns_uid, refusal, roots, token, user};
@@ -258,4 +258,18 @@ async fn connections_give_up_on_locks_and_never_on_statements() {
         .apply_user(&tenant, &user("ana"))
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn the_time_is_the_databases_at_each_question() {
+    let fixture = Fixture::new("time").await;
+    let by_sql = async || -> DbTime {
+        let now = sqlx::query_scalar("select clock_timestamp()");
+        now.fetch_one(&fixture.sql).await.unwrap()
+    };
+    for _ in 0..2 {
+        let before = by_sql().await;
+        let told = fixture.vault.database_time().await.unwrap();
+        assert!(before < told && told < by_sql().await);
+    }
 }

@@ -60,6 +60,8 @@ async fn a_database_that_is_away_for_a_while_loses_nothing() {
         .err()
         .unwrap();
     assert_eq!(error.category(), Category::Unavailable, "{error}");
+    let error = controllers.vault().database_time().await.unwrap_err();
+    assert_eq!(error.category(), Category::Unavailable, "{error}");
 
     // The same vault goes on by itself.
     server.postgres.restart().await.unwrap();
