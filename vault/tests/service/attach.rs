@@ -249,7 +249,7 @@ async fn a_broker_is_reviewed_again_when_it_is_due() {
         assert_eq!(broker.attach(&token).await.err().unwrap().code(), code);
     }
     bed.cluster.vouch(&token, Ok(pod.reviewed()));
-    let mut broker = broker.moved(&replica, &bed.authority).await;
+    let mut broker = broker.unattached(&replica, &bed.authority).await;
     let answer = broker.attach(&token).await.unwrap();
     assert!(answer.resumed && answer.attach_again_ms >= 150_000);
     assert_eq!(bed.cluster.reviews(), 4);
@@ -272,7 +272,7 @@ async fn a_review_comes_with_the_attach_in_the_second_half_of_the_period() {
 
     // Of 1,000 seconds fewer than 300 are left. While nobody can be asked, they
     // still count.
-    let mut broker = broker.moved(&slower, &bed.authority).await;
+    let mut broker = broker.unattached(&slower, &bed.authority).await;
     bed.cluster.vouch(&token, Err(ReviewError::Unavailable));
     let answer = broker.attach(&token).await.unwrap();
     assert!(answer.resumed && answer.attach_again_ms < 300_000);
@@ -304,7 +304,7 @@ async fn who_was_cut_off_past_the_grace_goes_on_once_it_is_reviewed() {
     broker.attach(&token).await.unwrap();
     bed.tamper("create table overdue as table incarnation")
         .await;
-    let mut broker = broker.moved(&replica, &bed.authority).await;
+    let mut broker = broker.unattached(&replica, &bed.authority).await;
     broker.attach(&token).await.unwrap();
     let held = broker.granted("ana", "github").await;
 

@@ -56,10 +56,16 @@ impl Broker {
     /// The same incarnation over another replica, with the same numbers.
     pub(crate) async fn moved(&self, replica: &Replica, authority: &Authority) -> Self {
         let mut moved = self.unattached(replica, authority).await;
-        let answer = moved.attach(&self.token).await.unwrap();
+        let answer = moved.attach_again().await.unwrap();
         assert!(answer.resumed);
         (moved.request_no, moved.report_seq) = (self.request_no, self.report_seq);
         moved
+    }
+
+    /// Attaches with the token it attached with before.
+    pub(crate) async fn attach_again(&mut self) -> Result<AttachResponse, Status> {
+        let token = self.token.clone();
+        self.attach(&token).await
     }
 
     /// The same incarnation on a connection on which nobody has attached.
