@@ -7,9 +7,8 @@ use bursar_broker::clock::SystemClock;
 use bursar_broker::{Args, Sidecar, forbid_dumps, logging};
 use bursar_seal::SystemRandom;
 use clap::Parser as _;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::LocalSet;
 
 fn main() -> ExitCode {
     if let Err(error) = run() {
@@ -23,8 +22,10 @@ fn run() -> Result<(), Box<dyn Error>> {
     forbid_dumps()?;
     let args = Args::parse();
     logging::start(&args.log_level, args.log_format)?;
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, async {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())?;
+    runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let stop = async {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bursar_seal::Random;
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 use tokio::time::{interval, timeout};
 
@@ -111,27 +111,27 @@ impl Sidecar {
 
     /// Serves until `stop`, then drains: no longer ready, no new connections,
     /// requests under way finish, all allowances are closed in a last report.
-    /// Must run in a [`tokio::task::LocalSet`].
+    /// Must run where [`tokio::task::spawn_local`] may be called.
     ///
     /// # Errors
     /// [`SidecarError::Unreported`] or [`SidecarError::NotClosed`] when the
     /// vault could not be reached for the last report.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), SidecarError> {
         let broker = self.broker;
-        let (stopping, stopped) = watch::channel(false);
+        let (stopping, stopped) = oneshot::channel::<()>();
         let serving = spawn_local({
             let broker = Rc::clone(&broker);
             let handle = move |request| {
                 let broker = Rc::clone(&broker);
                 async move { router::handle(&broker, request).await }
             };
-            self.workloads.run(handle, stopped)
+            self.workloads
+                .run(handle, async move { drop(stopped.await) })
         });
-        let (admin_stopping, admin_stopped) = watch::channel(false);
-        spawn_local({
+        let watched = spawn_local({
             let broker = Rc::clone(&broker);
             let handle = move |request| admin::handle(Rc::clone(&broker), request);
-            self.admin.run(handle, admin_stopped)
+            self.admin.run(handle, std::future::pending())
         });
         let attached = spawn_local({
             let (broker, vault) = (Rc::clone(&broker), self.vault);
@@ -145,14 +145,14 @@ impl Sidecar {
         stop.await;
         tracing::info!("ending: finishing requests under way");
         broker.draining.set(true);
-        stopping.send_replace(true);
+        drop(stopping);
         if timeout(REQUEST_PATIENCE, serving).await.is_err() {
             tracing::warn!("requests under way did not finish in time");
         }
         let ended = hand_back(&broker).await;
         sweeping.abort();
         attached.abort();
-        admin_stopping.send_replace(true);
+        watched.abort();
         ended
     }
 }

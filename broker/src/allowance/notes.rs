@@ -11,12 +11,18 @@ use crate::clock::UnixMillis;
 /// There are never more notes than accesses, so an allowance's units bound
 /// them, whatever names a workload invents.
 #[derive(Default)]
-pub(crate) struct Notes(HashMap<Claims, Note>);
+pub(crate) struct Notes {
+    /// The note added to last: most workloads always claim the same.
+    last: Option<(Claims, Note)>,
+    others: HashMap<Claims, Note>,
+}
 
-/// App name and purpose, as the workload claims them: `APP\nPURPOSE`. One
-/// string, so that looking a pair up takes one key; a newline is in neither.
+/// What a workload claims.
 #[derive(Eq, Hash, PartialEq)]
-struct Claims(Box<str>);
+struct Claims {
+    app_name: Box<str>,
+    purpose: Box<str>,
+}
 
 struct Note {
     count: u32,
@@ -27,57 +33,72 @@ struct Note {
 impl Notes {
     /// Notes one access.
     pub(crate) fn add(&mut self, app_name: &str, purpose: &str, now: UnixMillis) {
-        let claims = Claims([app_name, "\n", purpose].concat().into());
-        self.0
-            .entry(claims)
-            .and_modify(|note| {
-                note.count += 1;
-                // The clock may have been set back in between.
-                note.first = note.first.min(now);
-                note.last = note.last.max(now);
-            })
-            .or_insert(Note {
-                count: 1,
-                first: now,
-                last: now,
-            });
+        if let Some((claims, note)) = &mut self.last
+            && *claims.app_name == *app_name
+            && *claims.purpose == *purpose
+        {
+            note.add(now);
+            return;
+        }
+        let claims = Claims {
+            app_name: app_name.into(),
+            purpose: purpose.into(),
+        };
+        let mut note = self.others.remove(&claims).unwrap_or(Note {
+            count: 0,
+            first: now,
+            last: now,
+        });
+        note.add(now);
+        if let Some((claims, note)) = self.last.replace((claims, note)) {
+            self.others.insert(claims, note);
+        }
     }
 
     /// Accesses noted.
     pub(crate) fn accesses(&self) -> u64 {
-        self.0.values().map(|note| u64::from(note.count)).sum()
+        let last = self.last.iter().map(|(_, note)| note);
+        self.others
+            .values()
+            .chain(last)
+            .map(|note| u64::from(note.count))
+            .sum()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.last.is_none() && self.others.is_empty()
     }
 
     /// Takes out up to `most` notes as the records of `allowance_id`.
     pub(crate) fn take(&mut self, allowance_id: &str, most: usize) -> Vec<AccessRecord> {
-        if self.0.len() <= most {
-            return self
-                .0
-                .drain()
-                .map(|entry| record(allowance_id, entry))
-                .collect();
+        if let Some((claims, note)) = self.last.take() {
+            self.others.insert(claims, note);
         }
         let mut taken = 0;
-        self.0
-            .extract_if(|_, _| {
-                taken += 1;
-                taken <= most
-            })
-            .map(|entry| record(allowance_id, entry))
+        let notes = self.others.extract_if(|_, _| {
+            taken += 1;
+            taken <= most
+        });
+        notes
+            .map(|(claims, note)| record(allowance_id, claims, note))
             .collect()
     }
 }
 
-fn record(allowance_id: &str, (claims, note): (Claims, Note)) -> AccessRecord {
-    let (app_name, purpose) = claims.0.split_once('\n').unwrap_or((&claims.0, ""));
+impl Note {
+    fn add(&mut self, now: UnixMillis) {
+        self.count += 1;
+        // The clock may have been set back in between.
+        self.first = self.first.min(now);
+        self.last = self.last.max(now);
+    }
+}
+
+fn record(allowance_id: &str, claims: Claims, note: Note) -> AccessRecord {
     AccessRecord {
         allowance_id: allowance_id.to_owned(),
-        app_name: app_name.to_owned(),
-        purpose: purpose.to_owned(),
+        app_name: claims.app_name.into(),
+        purpose: claims.purpose.into(),
         count: note.count,
         first_time_ms: note.first.0,
         last_time_ms: note.last.0,
@@ -116,6 +137,26 @@ mod tests {
         notes.add("a b", "c", UnixMillis(1));
         notes.add("a", "b c", UnixMillis(1));
         assert_eq!(notes.take("a1", 100).len(), 2);
+    }
+
+    #[test]
+    fn claims_that_take_turns_keep_their_counts() {
+        let mut notes = Notes::default();
+        for _ in 0..3 {
+            for app_name in ["a", "b", "c"] {
+                notes.add(app_name, "sync", UnixMillis(1));
+            }
+        }
+        assert_eq!(notes.accesses(), 9);
+        let records = notes.take("a1", 100);
+        assert_eq!(
+            records
+                .iter()
+                .map(|record| record.count)
+                .collect::<Vec<_>>(),
+            [3, 3, 3]
+        );
+        assert!(notes.is_empty());
     }
 
     #[test]

@@ -1,6 +1,4 @@
-//! Reading a JSON body without trusting its length or its pace.
-
-use std::time::Duration;
+//! Reading a JSON body without trusting its length.
 
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
@@ -11,14 +9,11 @@ use super::problem::{Code, Problem};
 
 /// The longest body, in bytes.
 pub(crate) const MOST_BYTES: usize = 64 * 1024;
-/// How long a client may take to send it.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Reads a JSON body of at most [`MOST_BYTES`].
 ///
 /// # Errors
-/// A [`Problem`] when it is not called JSON, is too large, is sent too slowly or
-/// breaks off.
+/// A [`Problem`] when it is not called JSON, is too large or breaks off.
 pub(crate) async fn read_json<B>(headers: &HeaderMap, body: B) -> Result<Bytes, Problem>
 where
     B: Body<Data = Bytes>,
@@ -32,17 +27,12 @@ where
     if told.is_some_and(|length| length > MOST_BYTES) {
         return Err(too_large());
     }
-    let reading = Limited::new(body, MOST_BYTES).collect();
-    match tokio::time::timeout(PATIENCE, reading).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(Problem::invalid(
+    match Limited::new(body, MOST_BYTES).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
+        Err(_) => Err(Problem::invalid(
             "body",
             "the body broke off before its end",
-        )),
-        Err(_) => Err(Problem::new(
-            Code::RequestTimeout,
-            "send the body within 10 seconds",
         )),
     }
 }

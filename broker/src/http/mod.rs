@@ -3,6 +3,7 @@
 pub(crate) mod access;
 pub(crate) mod access_request;
 pub(crate) mod body;
+pub(crate) mod connections;
 pub(crate) mod decision;
 pub(crate) mod problem;
 pub(crate) mod router;

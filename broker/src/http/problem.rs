@@ -28,7 +28,6 @@ pub(crate) enum Code {
     TokenNotFound,
     TokenHasNoValue,
     MethodNotAllowed,
-    RequestTimeout,
     TokenAmbiguous,
     TokenRevoked,
     TokenExpired,
@@ -40,7 +39,7 @@ pub(crate) enum Code {
 
 impl Code {
     /// All of them, in the order of their numbers.
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::InvalidRequest,
         Self::NotLocal,
         Self::Unauthenticated,
@@ -49,7 +48,6 @@ impl Code {
         Self::TokenNotFound,
         Self::TokenHasNoValue,
         Self::MethodNotAllowed,
-        Self::RequestTimeout,
         Self::TokenAmbiguous,
         Self::TokenRevoked,
         Self::TokenExpired,
@@ -70,7 +68,6 @@ impl Code {
             Self::TokenNotFound => "TokenNotFound",
             Self::TokenHasNoValue => "TokenHasNoValue",
             Self::MethodNotAllowed => "MethodNotAllowed",
-            Self::RequestTimeout => "RequestTimeout",
             Self::TokenAmbiguous => "TokenAmbiguous",
             Self::TokenRevoked => "TokenRevoked",
             Self::TokenExpired => "TokenExpired",
@@ -88,7 +85,6 @@ impl Code {
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound | Self::TokenNotFound | Self::TokenHasNoValue => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::TokenAmbiguous => StatusCode::CONFLICT,
             Self::TokenRevoked | Self::TokenExpired => StatusCode::GONE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -118,7 +114,6 @@ impl Code {
             Self::TokenNotFound => "No such token",
             Self::TokenHasNoValue => "Token has no value yet",
             Self::MethodNotAllowed => "Method not allowed",
-            Self::RequestTimeout => "Request took too long",
             Self::TokenAmbiguous => "Several tokens",
             Self::TokenRevoked => "Token revoked",
             Self::TokenExpired => "Token expired",

@@ -13,18 +13,17 @@ use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_local;
 
 use super::Answer;
+use super::connections::{Connection, Connections, Order};
 
 /// Connections at a time, over all listeners of a server; more wait in the
 /// kernel's queue.
 const MOST_CONNECTIONS: u32 = 1024;
-/// How long a client may take to send a request's head, and how long a
-/// connection may be idle.
-const HEAD_PATIENCE: Duration = Duration::from_secs(60);
 /// Room for a request's head: a token of 8 KiB and the rest.
 const MOST_HEAD_BYTES: usize = 32 * 1024;
 /// How long to wait when the kernel has no file descriptor for a connection.
@@ -42,10 +41,9 @@ pub(crate) enum BindError {
     NoAddress,
 }
 
-/// A server: its listeners, and its connections as permits that are out.
+/// A server that listens.
 pub(crate) struct Server {
     listeners: Vec<TcpListener>,
-    connections: Arc<Semaphore>,
 }
 
 impl Server {
@@ -68,11 +66,7 @@ impl Server {
         if listeners.is_empty() {
             return Err(BindError::NoAddress);
         }
-        let connections = Arc::new(Semaphore::new(MOST_CONNECTIONS as usize));
-        Ok(Self {
-            listeners,
-            connections,
-        })
+        Ok(Self { listeners })
     }
 
     /// Where it listens.
@@ -83,26 +77,34 @@ impl Server {
         self.listeners.iter().map(TcpListener::local_addr).collect()
     }
 
-    /// Answers requests with `handle` until `stopping` is true; then accepts
-    /// no more, lets requests under way finish, and returns when the last
-    /// connection is closed.
-    pub(crate) async fn run<H, F>(self, handle: H, stopping: watch::Receiver<bool>)
+    /// Answers requests with `handle` until `stop`; then accepts no more, lets
+    /// requests under way finish, and returns when the last connection is
+    /// closed.
+    pub(crate) async fn run<H, F>(self, handle: H, stop: impl Future<Output = ()>)
     where
         H: Fn(Request<Incoming>) -> F + 'static,
         F: Future<Output = Answer> + 'static,
     {
         let handle = Rc::new(handle);
-        let accepting = self.listeners.into_iter().map(|listener| {
-            tokio::task::spawn_local(accept(
-                listener,
-                Arc::clone(&self.connections),
-                Rc::clone(&handle),
-                stopping.clone(),
-            ))
-        });
-        futures::future::join_all(accepting.collect::<Vec<_>>()).await;
-        // Closed permits cannot be; all being back means that none is out.
-        let _ = self.connections.acquire_many(MOST_CONNECTIONS).await;
+        let connections = Connections::default();
+        // A permit is out for each connection, and one for each listener that
+        // waits for the next.
+        let permits = Arc::new(Semaphore::new(MOST_CONNECTIONS as usize));
+        let accepting = self
+            .listeners
+            .iter()
+            .map(|listener| accept(listener, &permits, &connections, &handle));
+        tokio::select! {
+            _ = futures::future::join_all(accepting) => {}
+            () = connections.watch() => {}
+            () = stop => {}
+        }
+        drop(self.listeners);
+        connections.finish();
+        tokio::select! {
+            _ = permits.acquire_many(MOST_CONNECTIONS) => {}
+            () = connections.watch() => {}
+        }
     }
 }
 
@@ -114,43 +116,32 @@ fn is_absent(error: &io::Error) -> bool {
 }
 
 async fn accept<H, F>(
-    listener: TcpListener,
-    connections: Arc<Semaphore>,
-    handle: Rc<H>,
-    mut stopping: watch::Receiver<bool>,
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+    connections: &Connections,
+    handle: &Rc<H>,
 ) where
     H: Fn(Request<Incoming>) -> F + 'static,
     F: Future<Output = Answer> + 'static,
 {
-    let on_connection = stopping.clone();
-    let accepting = async {
-        loop {
-            let Ok(permit) = Arc::clone(&connections).acquire_owned().await else {
-                return;
-            };
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    let connection =
-                        serve(stream, Rc::clone(&handle), on_connection.clone(), permit);
-                    tokio::task::spawn_local(connection);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
+    // The permits are never closed.
+    while let Ok(permit) = Arc::clone(permits).acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                spawn_local(serve(stream, Rc::clone(handle), connections.open(), permit));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
-    };
-    tokio::select! {
-        () = accepting => {}
-        _ = stopping.wait_for(|stopping| *stopping) => {}
     }
 }
 
 async fn serve<H, F>(
     stream: TcpStream,
     handle: Rc<H>,
-    mut stopping: watch::Receiver<bool>,
+    connection: Rc<Connection>,
     permit: OwnedSemaphorePermit,
 ) where
     H: Fn(Request<Incoming>) -> F + 'static,
@@ -158,24 +149,94 @@ async fn serve<H, F>(
 {
     // Answers are small and complete: waiting for more only delays them.
     let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| {
+    let service = service_fn(|request| {
+        connection.begin();
         let answer = handle(request);
-        async move { Ok::<_, Infallible>(answer.await) }
+        let connection = &connection;
+        async move {
+            let answer = answer.await;
+            connection.end();
+            Ok::<_, Infallible>(answer)
+        }
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_PATIENCE)
+    // No timer is given: `connection` is watched instead.
+    let serving = http1::Builder::new()
         .max_buf_size(MOST_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
-    // A connection that ends in an error is the client's to notice.
-    tokio::select! {
-        biased;
-        _ = connection.as_mut() => {}
-        _ = stopping.wait_for(|stopping| *stopping) => {
-            connection.as_mut().graceful_shutdown();
-            let _ = connection.await;
+    let mut serving = pin!(serving);
+    loop {
+        tokio::select! {
+            biased;
+            // An error here is the client's to notice.
+            _ = serving.as_mut() => break,
+            order = connection.ordered() => match order {
+                Order::Finish => serving.as_mut().graceful_shutdown(),
+                Order::Cut => break,
+            },
         }
     }
     drop(permit);
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::task::LocalSet;
+
+    use super::super::answer;
+    use super::super::connections::HEAD_TICKS;
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(10);
+
+    /// A client of a server that answers everything with 200.
+    async fn client(connections: &Connections) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let (client, accepted) = tokio::join!(client, listener.accept());
+        let handle = |_| async { answer(http::StatusCode::OK, "text/plain", "ok".into()) };
+        let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+        let (stream, _) = accepted.unwrap();
+        let connection = connections.open();
+        spawn_local(serve(stream, Rc::new(handle), connection, permit));
+        client.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_client_that_never_ends_its_request_is_hung_up_on() {
+        let test = async {
+            let connections = Connections::default();
+            let mut client = client(&connections).await;
+            client.write_all(b"GET / HTTP/1.1\r\nHost: ").await.unwrap();
+            for _ in 0..=HEAD_TICKS {
+                connections.tick();
+            }
+            // Nothing more comes: the end, or a reset for what was not read.
+            let mut rest = Vec::new();
+            let end = tokio::time::timeout(DEADLINE, client.read_to_end(&mut rest));
+            let _ = end.await.expect("the connection is closed");
+            assert!(rest.is_empty());
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_is_closed_when_the_server_ends() {
+        let test = async {
+            let connections = Connections::default();
+            let mut client = client(&connections).await;
+            client
+                .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                .await
+                .unwrap();
+            let mut head = [0; 12];
+            client.read_exact(&mut head).await.unwrap();
+            assert_eq!(&head, b"HTTP/1.1 200");
+            connections.finish();
+            let mut rest = Vec::new();
+            let end = tokio::time::timeout(DEADLINE, client.read_to_end(&mut rest));
+            end.await.expect("the connection is closed").unwrap();
+        };
+        LocalSet::new().run_until(test).await;
+    }
 }

@@ -68,7 +68,8 @@ fn is_local(host: &[u8]) -> bool {
         }
         _ => host,
     };
-    name.eq_ignore_ascii_case("localhost")
+    name == "127.0.0.1"
+        || name.eq_ignore_ascii_case("localhost")
         || name == "[::1]"
         || name
             .parse::<Ipv4Addr>()

@@ -12,15 +12,28 @@ use crate::clock::UnixMillis;
 /// How many verified tokens are remembered. A pod has a handful.
 const MOST: usize = 256;
 
+/// Bytes at a token's end by which it is looked up: 48 bytes of its signature in
+/// base64. Nobody can choose them, and who does not have them comes to no
+/// comparison of the rest, so its time tells nothing.
+const KEY_BYTES: usize = 64;
+
 /// Tells callers of this pod from all others.
 ///
-/// Tokens are looked up by a keyed hash of all of their bytes (the map's own
-/// hasher, SipHash under a random key) and then compared in full. Only tokens
-/// whose signature was good are remembered, so nobody else can fill the map.
+/// A remembered token is looked up by the end of its signature, hashed under a
+/// random key (the map's own hasher, SipHash), and then compared in full. Only
+/// tokens whose signature was good are remembered, so nobody else can fill the
+/// map.
 pub(crate) struct Authenticator {
     verifier: WorkloadVerifier,
-    /// Verified tokens and when they expire.
-    verified: HashMap<Box<str>, UnixMillis>,
+    remembered: HashMap<Key, Remembered>,
+}
+
+type Key = [u8; KEY_BYTES];
+
+/// A token that was verified.
+struct Remembered {
+    token: Box<str>,
+    expires: UnixMillis,
 }
 
 /// How a token was found good.
@@ -42,7 +55,7 @@ impl Authenticator {
         let verifier = WorkloadVerifier::new(issuer, pod)?;
         Ok(Self {
             verifier,
-            verified: HashMap::new(),
+            remembered: HashMap::new(),
         })
     }
 
@@ -55,28 +68,31 @@ impl Authenticator {
         token: &str,
         now: UnixMillis,
     ) -> Result<Authenticated, JwtError> {
-        if self
-            .verified
-            .get(token)
-            .is_some_and(|expires| now < *expires)
+        // No real token is so short.
+        let key: &Key = token.as_bytes().last_chunk().ok_or(JwtError::Invalid)?;
+        if let Some(remembered) = self.remembered.get(key)
+            && *remembered.token == *token
+            && now < remembered.expires
         {
             return Ok(Authenticated::Remembered);
         }
         let expires = self.verifier.verify(token, now)?;
-        if self.verified.len() >= MOST {
-            self.verified.retain(|_, expires| now < *expires);
+        if self.remembered.len() >= MOST {
+            self.remembered
+                .retain(|_, remembered| now < remembered.expires);
         }
-        if self.verified.len() >= MOST {
+        if self.remembered.len() >= MOST {
             // All good and all in use: forgetting them costs a signature each.
-            self.verified.clear();
+            self.remembered.clear();
         }
-        self.verified.insert(token.into(), expires);
+        let token = token.into();
+        self.remembered.insert(*key, Remembered { token, expires });
         Ok(Authenticated::Verified)
     }
 
     /// How many tokens are remembered.
     #[cfg(test)]
     pub(super) fn remembered(&self) -> usize {
-        self.verified.len()
+        self.remembered.len()
     }
 }
