@@ -72,7 +72,11 @@ impl Reconciled for StoredToken {
         let status = verdict::facts(self.status.as_ref(), &valid, &state);
         let status = with_verdict(status, &verdict, self.metadata.generation, now);
         write_if_changed(self, object, status, context).await?;
-        Ok(progress)
+        match secrets {
+            Some(_) => Ok(progress),
+            // Woken when the namespace is onboarded.
+            None => Ok(Progress::Waiting),
+        }
     }
 
     fn deletion_policy(&self) -> Option<DeletionPolicy> {
