@@ -48,7 +48,7 @@ pub const VAULT_AUDIENCE: &str = "bursar-vault";
 /// Audience of the token a workload shows to its broker.
 pub const WORKLOAD_AUDIENCE: &str = "bursar";
 
-/// Verb on a TokenUser or StoredToken: change `workloads` or `consumers`.
+/// Verb on a TokenUser or StoredToken: change `workloads` or `consumers`, or lift a suspension.
 pub const VERB_GRANT_ACCESS: &str = "grant-access";
 
 /// Verb on a TokenUser: give any role but `Member`.

@@ -132,11 +132,12 @@ reasons! {
         SourceNotText => False,
         /// StoredToken: the value was revoked before, so it is refused from any source.
         RevokedValueReused => False,
-        /// StoredToken: the operator may not read Secrets in this namespace.
+        /// The operator may not read Secrets in this namespace.
         NamespaceNotOnboarded => False,
         /// TokenUser: an older TokenUser in the namespace has this email.
         EmailTaken => False,
-        /// The vault's database cannot be reached; the operator goes on trying.
+        /// The vault cannot store what the spec says: its database is away, or the API server
+        /// refuses the operator's finalizer. The operator goes on trying.
         VaultUnavailable => False,
         /// A row of this object in the database is not what the vault wrote.
         IntegrityFailure => False,

@@ -75,7 +75,8 @@ pub struct TokenUserSpec {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["serviceAccountName".into()]))]
     pub workloads: Vec<Workload>,
 
-    /// While true, no token of this user can be read and nothing else is changed.
+    /// While true, no token of this user can be read and nothing else is changed. To lift it asks
+    /// the writer for the verb grant-access on this object.
     #[serde(default)]
     pub suspended: bool,
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bursar_crds::conditions::{self, Condition};
 use bursar_crds::reasons::{ConditionType, ReadyReason, Reason, UsableReason};
+use bursar_vault::rows::DeletionPolicy;
 use bursar_vault::{Category, IntegrityFailure, Tenant, VaultError};
 use futures::{FutureExt, StreamExt, stream};
 use kube::core::DeserializeGuard;
@@ -57,10 +58,14 @@ pub(crate) trait Reconciled: Listed {
         context: &Context,
     ) -> impl Future<Output = Result<Progress, Failure>> + Send;
 
-    /// Makes the object's rows dead; it may have none. `readable` is `None` for an object that
-    /// cannot be read.
+    /// What becomes of its values when it is deleted, for a kind that has some.
+    fn deletion_policy(&self) -> Option<DeletionPolicy> {
+        None
+    }
+
+    /// Makes the object's rows dead; it may have none. Without a policy the stored one holds.
     fn delete_rows(
-        readable: Option<&Self>,
+        policy: Option<DeletionPolicy>,
         uid: Uuid,
         tenant: &Tenant,
         context: &Context,
@@ -264,9 +269,11 @@ async fn delete<K: Reconciled>(object: &Guarded<K>, context: &Context) -> Result
     let (namespace, name) = place(object);
     let DeserializeGuard(readable) = object;
     let deleted = match context.tenant(&namespace).await {
-        Ok(Some(tenant)) => K::delete_rows(readable.as_ref().ok(), uid, &tenant, context)
-            .await
-            .map_err(Failure::from),
+        Ok(Some(tenant)) => {
+            let policy = readable.as_ref().ok().and_then(K::deletion_policy);
+            let deleted = K::delete_rows(policy, uid, &tenant, context).await;
+            deleted.map_err(Failure::from)
+        }
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };

@@ -54,11 +54,14 @@ impl Failure {
         let persists = failures > 1;
         let error = match self {
             Self::Vault(error) => error,
-            Self::Kubernetes(error) if persists && is_refusal(error) => {
-                let message = "The API server refuses what bursar-operator has to write on this \
-                               object; its log says what. Look for an admission policy in the \
-                               way, and at the operator's rights.";
-                return Some(ready(ReadyReason::Pending, message));
+            Self::Kubernetes(error) if persists => {
+                return refusal(error).map(|refusal| {
+                    let message = format!(
+                        "The API server does not let bursar-operator write its finalizer to this \
+                         object, so changes wait until an administrator clears the way: {refusal}"
+                    );
+                    ready(ReadyReason::VaultUnavailable, &message)
+                });
             }
             _ => return None,
         };
@@ -95,9 +98,12 @@ impl Failure {
     }
 }
 
-/// Forbidden or invalid: trying again does not help, a person does.
-fn is_refusal(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if matches!(status.code, 403 | 422))
+/// What the API server forbids or finds invalid: trying again does not help, a person does.
+fn refusal(error: &kube::Error) -> Option<&str> {
+    match error {
+        kube::Error::Api(status) if matches!(status.code, 403 | 422) => Some(&status.message),
+        _ => None,
+    }
 }
 
 fn ready(reason: ReadyReason, message: &str) -> Verdict {

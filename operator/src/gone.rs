@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bursar_crds::{StoredToken, TokenUser};
 use bursar_vault::Category;
+use bursar_vault::rows::DeletionPolicy;
 use tokio::sync::mpsc::UnboundedReceiver;
 use uuid::Uuid;
 
@@ -50,9 +51,11 @@ async fn end(gone: &Gone, context: &Context) -> Result<(), Failure> {
     let Some(tenant) = context.tenant(&gone.namespace).await? else {
         return Ok(());
     };
+    // Whatever the policy: perhaps nobody meant to delete it.
+    let policy = Some(DeletionPolicy::Retain);
     match gone.kind {
-        Kind::TokenUser => TokenUser::delete_rows(None, gone.uid, &tenant, context).await?,
-        Kind::StoredToken => StoredToken::delete_rows(None, gone.uid, &tenant, context).await?,
+        Kind::TokenUser => TokenUser::delete_rows(policy, gone.uid, &tenant, context).await?,
+        Kind::StoredToken => StoredToken::delete_rows(policy, gone.uid, &tenant, context).await?,
     }
     Ok(())
 }

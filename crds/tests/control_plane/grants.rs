@@ -88,6 +88,25 @@ async fn an_editor_may_change_everything_else_about_a_user() {
 }
 
 #[tokio::test]
+async fn an_editor_may_suspend_a_user_and_not_lift_it() {
+    let cluster = Cluster::new().await;
+    let ana = user("ana", "workloads: [{serviceAccountName: app}]");
+    cluster.apply(&ana).await.unwrap();
+    let editor = person(&cluster, "ed", EDIT).await;
+    editor.change_allowed(&user("ana", "suspended: true")).await;
+    for lifted in ["suspended: false", "suspended: null"] {
+        let message = editor.change_refused(&user("ana", lifted)).await;
+        assert!(message.contains(GRANT_ACCESS_USER), "{message}");
+        assert!(message.contains("spec.suspended"), "{message}");
+    }
+    // What a suspension has nothing to do with stays open.
+    let renamed = user("ana", "displayName: Ana, suspended: true");
+    editor.change_allowed(&renamed).await;
+    let admin = person(&cluster, "adm", ADMIN).await;
+    admin.change_allowed(&user("ana", "suspended: false")).await;
+}
+
+#[tokio::test]
 async fn every_change_of_consumers_needs_grant_access() {
     let cluster = Cluster::new().await;
     let narrowed = "consumers: [{serviceAccountName: app, purposes: [sync]}]";
@@ -213,6 +232,10 @@ async fn the_operator_may_set_finalizers_and_widen_nothing() {
                       metadata: {name: ana, finalizers: [bursar.dev/vault]}}";
     let ana = operator.change_allowed(finalizer).await;
     assert_eq!(ana.finalizers(), ["bursar.dev/vault"]);
+    cluster.apply(&user("bo", "suspended: true")).await.unwrap();
+    operator
+        .change_refused(&user("bo", "suspended: false"))
+        .await;
     for widened in ["workloads: [{serviceAccountName: eds}]", "role: Admin"] {
         operator.change_refused(&user("ana", widened)).await;
     }

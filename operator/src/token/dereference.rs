@@ -70,11 +70,12 @@ async fn source(
     if let Some(secret) = secrets.get(&ObjectRef::new(&wanted.name).within(namespace)) {
         return Ok(FoundSource::Secret(secret));
     }
-    Ok(
-        match probe(&context.client, namespace, &wanted.name).await? {
-            Presence::Absent => FoundSource::Absent,
-            Presence::Unlabelled => FoundSource::Unlabelled,
-            Presence::Arriving => FoundSource::Arriving,
-        },
-    )
+    match probe(&context.client, namespace, &wanted.name).await {
+        Ok(Presence::Absent) => Ok(FoundSource::Absent),
+        Ok(Presence::Unlabelled) => Ok(FoundSource::Unlabelled),
+        Ok(Presence::Arriving) => Ok(FoundSource::Arriving),
+        // The right was taken away, and the watch has not noticed yet; or it was given by half.
+        Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(FoundSource::NotOnboarded),
+        Err(error) => Err(error.into()),
+    }
 }

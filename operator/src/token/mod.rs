@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bursar_crds::{StoredToken, StoredTokenStatus};
 use bursar_seal::TokenId;
+use bursar_vault::rows::DeletionPolicy;
 use bursar_vault::{Tenant, TokenState, VaultError};
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -71,21 +72,23 @@ impl Reconciled for StoredToken {
         let status = verdict::facts(self.status.as_ref(), &valid, &state);
         let status = with_verdict(status, &verdict, self.metadata.generation, now);
         write_if_changed(self, object, status, context).await?;
-        Ok(progress)
+        match secrets {
+            Some(_) => Ok(progress),
+            // Woken when the namespace is onboarded.
+            None => Ok(Progress::Waiting),
+        }
+    }
+
+    fn deletion_policy(&self) -> Option<DeletionPolicy> {
+        Some(validate::policy(self.spec.deletion_policy))
     }
 
     async fn delete_rows(
-        readable: Option<&Self>,
+        policy: Option<DeletionPolicy>,
         uid: Uuid,
         tenant: &Tenant,
         context: &Context,
     ) -> Result<(), VaultError> {
-        // What an object that cannot be read asks for is not known: retained versions are as dead,
-        // and can still be shredded.
-        let policy = readable
-            .map(|token| token.spec.deletion_policy)
-            .unwrap_or_default();
-        let policy = validate::policy(policy);
         context
             .vault
             .delete_token(tenant, TokenId::from(uid), policy)

@@ -71,14 +71,11 @@ pub(super) fn stored(
         ),
         (_, None) => reconciled(),
     };
-    let progress = match ready.reason {
-        // Woken when that changes.
-        ReadyReason::NamespaceNotOnboarded => Progress::Waiting,
-        reason if reason.status() == ConditionStatus::True => {
-            let expires = valid.spec.expiration_time;
-            Progress::Reconciled(expires.and_then(|expires| until(expires, state, now)))
-        }
-        _ => Progress::Refused,
+    let progress = if ready.reason.status() == ConditionStatus::True {
+        let expires = valid.spec.expiration_time;
+        Progress::Reconciled(expires.and_then(|expires| until(expires, state, now)))
+    } else {
+        Progress::Refused
     };
     (
         Verdict {

@@ -5,6 +5,7 @@ mod validate;
 mod verdict;
 
 use bursar_crds::{TokenUser, TokenUserStatus};
+use bursar_vault::rows::DeletionPolicy;
 use bursar_vault::{Tenant, UserUid, VaultError};
 use uuid::Uuid;
 
@@ -59,7 +60,7 @@ impl Reconciled for TokenUser {
     }
 
     async fn delete_rows(
-        _: Option<&Self>,
+        _: Option<DeletionPolicy>,
         uid: Uuid,
         tenant: &Tenant,
         context: &Context,

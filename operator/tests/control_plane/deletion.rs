@@ -58,10 +58,18 @@ async fn no_row_is_written_before_the_finalizer_is_on() {
 
     let user = team
         .wait_for("ana", "told of the refusal", |user: &TokenUser| {
-            sentence(user).contains("admission policy")
+            said(user, Ready) == "False VaultUnavailable"
         })
         .await;
-    assert_eq!(said(&user, Ready), "Unknown Pending");
+    let told = sentence(&user);
+    assert!(
+        told.contains("does not let bursar-operator write"),
+        "{told}"
+    );
+    assert!(
+        told.contains(&format!("finalizer-{}", team.namespace)),
+        "{told}"
+    );
 
     kubectl(&["delete", "-f", &policy]);
     team.serving("github", 1).await;

@@ -48,22 +48,27 @@ async fn a_version_that_somebody_changed_in_the_database_is_said_and_replaced_by
 /// As after going back to a release that does not know a role yet.
 const FOREIGN_ROLE: &str = "Emperor";
 
-fn set_roles(add: bool) {
-    let path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/role/enum";
-    let patch = if add {
-        json!([{ "op": "add", "path": format!("{path}/-"), "value": FOREIGN_ROLE }])
-    } else {
-        json!([{ "op": "remove", "path": format!("{path}/3") }])
+/// Lets the API server take one value more for a field of the spec, or takes that back (with the
+/// number of values there are without it).
+fn set_enum(kind: &str, field: &str, change: Result<&str, usize>) {
+    let path =
+        format!("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/{field}/enum");
+    let patch = match change {
+        Ok(value) => json!([{ "op": "add", "path": format!("{path}/-"), "value": value }]),
+        Err(known) => json!([{ "op": "remove", "path": format!("{path}/{known}") }]),
     };
     let patch = patch.to_string();
-    kubectl(&[
-        "patch",
-        "crd",
-        "tokenusers.bursar.dev",
-        "--type=json",
-        "-p",
-        &patch,
-    ]);
+    kubectl(&["patch", "crd", kind, "--type=json", "-p", &patch]);
+}
+
+/// Gives a field a value that only the API server knows.
+async fn set_foreign(objects: &Api<DynamicObject>, name: &str, field: &str, value: &str) {
+    let accepted = until(LIMIT, PAUSE, async || {
+        let patch = json!({ "spec": { field: value } });
+        let patch = kube::api::Patch::Merge(&patch);
+        objects.patch(name, &Default::default(), &patch).await.ok()
+    });
+    assert!(accepted.await.is_some());
 }
 
 fn condition(object: &DynamicObject, type_: &str) -> Option<(String, String)> {
@@ -90,17 +95,10 @@ async fn an_undecodable_object_is_told_so_does_not_stop_others_and_can_be_delete
     team.wait::<TokenUser>("ana", Ready, "True Reconciled")
         .await;
 
-    set_roles(true);
-    let accepted = until(LIMIT, PAUSE, async || {
-        let patch = json!({ "spec": { "role": FOREIGN_ROLE } });
-        users
-            .patch("ana", &Default::default(), &kube::api::Patch::Merge(&patch))
-            .await
-            .ok()
-    });
-    assert!(accepted.await.is_some());
+    set_enum("tokenusers.bursar.dev", "role", Ok(FOREIGN_ROLE));
+    set_foreign(&users, "ana", "role", FOREIGN_ROLE).await;
     team.user_with("bo", json!({ "role": FOREIGN_ROLE })).await;
-    set_roles(false);
+    set_enum("tokenusers.bursar.dev", "role", Err(3));
 
     for name in ["ana", "bo"] {
         let told = until(LIMIT, PAUSE, async || {
@@ -150,4 +148,46 @@ async fn an_undecodable_object_is_told_so_does_not_stop_others_and_can_be_delete
     team.delete::<StoredToken>("github").await;
     team.delete::<TokenUser>("cy").await;
     assert_eq!(Rows::of(&team.namespace).await.live_users().await, 0);
+}
+
+#[tokio::test]
+async fn an_undecodable_token_is_deleted_as_was_stored() {
+    let operator = operator().await;
+    let _taken = operator.take().await;
+    let team = Team::of_taken(operator).await;
+    let tokens: Api<DynamicObject> = Api::namespaced_with(
+        team.client.clone(),
+        &team.namespace,
+        &ApiResource::erase::<StoredToken>(&()),
+    );
+    team.user("ana").await;
+    team.secret("github", "planted-github").await;
+    team.token_with("github", "ana", json!({ "deletionPolicy": "Shred" }))
+        .await;
+    team.serving("github", 1).await;
+
+    // The policy itself is what this release does not know.
+    let kind = "storedtokens.bursar.dev";
+    set_enum(kind, "deletionPolicy", Ok("Bury"));
+    set_foreign(&tokens, "github", "deletionPolicy", "Bury").await;
+    set_enum(kind, "deletionPolicy", Err(2));
+    let told = until(LIMIT, PAUSE, async || {
+        let token = tokens.get("github").await.unwrap();
+        condition(&token, "Ready").filter(|ready| ready.0 == "Undecodable")
+    });
+    assert!(told.await.is_some());
+
+    tokens
+        .delete("github", &DeleteParams::default())
+        .await
+        .unwrap();
+    let gone = until(LIMIT, PAUSE, async || {
+        match tokens.get_opt("github").await.unwrap() {
+            Some(_) => None,
+            None => Some(()),
+        }
+    });
+    assert!(gone.await.is_some(), "it stays");
+    let versions = Rows::of(&team.namespace).await.versions().await;
+    assert_eq!(versions, [(1, "Shredded".to_owned())]);
 }

@@ -5,7 +5,7 @@ use bursar_crds::{StoredToken, TokenUser};
 use serde_json::json;
 
 use crate::database::Rows;
-use crate::team::{Team, said};
+use crate::team::{Team, said, sentence};
 
 #[tokio::test]
 async fn onboarding_a_namespace_is_enough() {
@@ -56,4 +56,44 @@ async fn losing_the_right_is_no_empty_list_and_a_revocation_still_counts() {
     team.secret("github", "planted-github-2").await;
     team.onboard().await;
     team.serving("github", 2).await;
+}
+
+#[tokio::test]
+async fn a_secret_that_may_not_be_got_is_no_secret_that_is_missing() {
+    let team = Team::not_onboarded().await;
+    let rule = |resource: &str, verbs: &[&str]| json!({ "apiGroups": [""], "resources": [resource], "verbs": verbs });
+    let role = |secrets: &[&str]| {
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "Role",
+            "metadata": { "name": "half" },
+            "rules": [
+                rule("secrets", secrets),
+                rule("configmaps", &["create", "get", "list", "watch", "patch"]),
+            ],
+        })
+    };
+    team.apply(role(&["list", "watch"])).await;
+    team.apply(json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": { "name": "half" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "half" },
+        "subjects": [{
+            "kind": "ServiceAccount",
+            "name": "bursar-operator",
+            "namespace": "bursar-system",
+        }],
+    }))
+    .await;
+    team.user("ana").await;
+    team.wait::<TokenUser>("ana", Ready, "True Reconciled")
+        .await;
+    team.token("github", "ana").await;
+    let token = team.refused("github", "NamespaceNotOnboarded").await;
+    assert!(sentence(&token).contains("kubectl create rolebinding"));
+
+    // Nothing tells the operator that the right came: it looks again.
+    team.apply(role(&["get", "list", "watch"])).await;
+    team.refused("github", "SourceNotFound").await;
 }

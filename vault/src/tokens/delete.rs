@@ -17,7 +17,9 @@ pub const RETENTION: Duration = Duration::from_hours(7 * 24);
 
 impl Controllers {
     /// Ends a token: dead at once; its keys are destroyed now (`Shred`) or in
-    /// seven days (`Retain`). Nothing happens when it is gone already.
+    /// seven days (`Retain`). Without a policy the one that was stored holds, and
+    /// `Retain` where no row to be believed has one: retained keys can still be
+    /// destroyed. Nothing happens when the token is gone already.
     ///
     /// # Errors
     /// [`VaultError::TermSuperseded`], [`VaultError::TenantRetired`],
@@ -26,7 +28,7 @@ impl Controllers {
         &self,
         tenant: &Tenant,
         id: TokenId,
-        policy: DeletionPolicy,
+        policy: Option<DeletionPolicy>,
     ) -> Result<(), VaultError> {
         let mut snapshot = self.snapshot().await?;
         let row = TokenRow::by_id(&mut snapshot, tenant.uuid(), id).await?;
@@ -40,6 +42,10 @@ impl Controllers {
         let Some(row) = TokenRow::by_id(&mut transaction, tenant.uuid(), id).await? else {
             return Ok(());
         };
+        let stored = || row.clone().verify(tenant.keys()).ok();
+        let policy = policy
+            .or_else(|| stored().map(|token| token.deletion_policy))
+            .unwrap_or(DeletionPolicy::Retain);
         let changes = end_token(&mut transaction, tenant, row, policy).await?;
         changes::append(&mut transaction, tenant.shard(), tenant.id(), &changes).await?;
         transaction.commit().await?;

@@ -82,7 +82,7 @@ impl Scene {
             }
             6 => {
                 controllers
-                    .delete_token(&team.tenant, github.id, github.deletion_policy)
+                    .delete_token(&team.tenant, github.id, Some(github.deletion_policy))
                     .await
                     .unwrap();
                 "token deleted"

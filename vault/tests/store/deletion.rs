@@ -49,7 +49,7 @@ async fn retain_is_dead_at_once_and_keeps_the_keys_for_seven_days() {
     let delete = || {
         fixture
             .controllers
-            .delete_token(&tenant, spec.id, DeletionPolicy::Retain)
+            .delete_token(&tenant, spec.id, Some(DeletionPolicy::Retain))
     };
     delete().await.unwrap();
     assert_eq!(
@@ -85,7 +85,7 @@ async fn when_the_seven_days_are_over_the_keys_are_destroyed() {
     }
     fixture
         .controllers
-        .delete_token(&tenant, gone.id, DeletionPolicy::Retain)
+        .delete_token(&tenant, gone.id, Some(DeletionPolicy::Retain))
         .await
         .unwrap();
 
@@ -111,7 +111,7 @@ async fn the_keys_of_a_retired_tenant_are_destroyed_in_time_too() {
     fixture.apply(&tenant, &spec, "hunter2").await.unwrap();
     fixture
         .controllers
-        .delete_token(&tenant, spec.id, DeletionPolicy::Retain)
+        .delete_token(&tenant, spec.id, Some(DeletionPolicy::Retain))
         .await
         .unwrap();
     fixture.tenant("team").await;
@@ -134,7 +134,7 @@ async fn after_shred_nothing_in_the_table_opens() {
     let head = fixture.head(&tenant).await;
     fixture
         .controllers
-        .delete_token(&tenant, spec.id, DeletionPolicy::Shred)
+        .delete_token(&tenant, spec.id, Some(DeletionPolicy::Shred))
         .await
         .unwrap();
     assert_eq!(
@@ -157,11 +157,46 @@ async fn a_retained_token_can_still_be_shredded() {
     for policy in [DeletionPolicy::Retain, DeletionPolicy::Shred] {
         fixture
             .controllers
-            .delete_token(&tenant, spec.id, policy)
+            .delete_token(&tenant, spec.id, Some(policy))
             .await
             .unwrap();
     }
     assert_eq!(openable(&fixture, &tenant).await, 0);
+}
+
+#[tokio::test]
+async fn without_a_policy_the_stored_one_holds_if_its_row_is_to_be_believed() {
+    let fixture = Fixture::new("stored_policy").await;
+    let tenant = fixture.tenant("team").await;
+    let ana = fixture.user(&tenant, "ana").await;
+    let mut specs = ["shredded", "retained", "damaged"].map(|name| token(name, &ana));
+    for (number, spec) in specs.iter_mut().enumerate() {
+        if number == 0 {
+            spec.deletion_policy = DeletionPolicy::Shred;
+        }
+        fixture.apply(&tenant, spec, "hunter2").await.unwrap();
+    }
+    fixture
+        .tamper("update token set deletion_policy = 'Shred' where name = 'damaged'")
+        .await;
+    for spec in &specs {
+        fixture
+            .controllers
+            .delete_token(&tenant, spec.id, None)
+            .await
+            .unwrap();
+    }
+    let states: Vec<(String, String)> = fixture
+        .tamper_returning("select name, state from token_version join token using (token_id)")
+        .await;
+    for (name, state) in states {
+        let expected = if name == "shredded" {
+            "Shredded"
+        } else {
+            "Dead"
+        };
+        assert_eq!(state, expected, "{name}");
+    }
 }
 
 #[tokio::test]
@@ -172,7 +207,7 @@ async fn deleting_what_is_not_there_is_nothing() {
     let id = TokenId::from(uuid::Uuid::new_v4());
     fixture
         .controllers
-        .delete_token(&tenant, id, DeletionPolicy::Shred)
+        .delete_token(&tenant, id, Some(DeletionPolicy::Shred))
         .await
         .unwrap();
     fixture
@@ -192,7 +227,7 @@ async fn a_token_applied_again_after_its_deletion_gets_a_new_version() {
     fixture.apply(&tenant, &spec, "hunter2").await.unwrap();
     fixture
         .controllers
-        .delete_token(&tenant, spec.id, DeletionPolicy::Retain)
+        .delete_token(&tenant, spec.id, Some(DeletionPolicy::Retain))
         .await
         .unwrap();
     let state = fixture.apply(&tenant, &spec, "hunter2").await.unwrap();

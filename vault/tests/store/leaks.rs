@@ -25,7 +25,7 @@ async fn no_value_is_in_the_database_in_any_form() {
         fixture.apply(&tenant, &gone, &planted[n]).await.unwrap();
         fixture
             .controllers
-            .delete_token(&tenant, gone.id, policy)
+            .delete_token(&tenant, gone.id, Some(policy))
             .await
             .unwrap();
     }

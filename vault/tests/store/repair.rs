@@ -137,7 +137,7 @@ async fn what_a_spec_takes_away_is_taken_though_a_row_is_damaged() {
         .await;
     let policy = bursar_vault::rows::DeletionPolicy::Shred;
     controllers
-        .delete_token(&cold, team.github.id, policy)
+        .delete_token(&cold, team.github.id, Some(policy))
         .await
         .unwrap();
     controllers.delete_user(&cold, team.ana.uid).await.unwrap();

@@ -230,7 +230,7 @@ async fn only_revoking_remembers_a_value() {
         .unwrap();
     fixture
         .controllers
-        .delete_token(&tenant, spec.id, spec.deletion_policy)
+        .delete_token(&tenant, spec.id, Some(spec.deletion_policy))
         .await
         .unwrap();
     assert_eq!(fixture.count("select count(*) from revoked_value").await, 0);

@@ -62,7 +62,7 @@ async fn a_write_needs_one_connection_and_no_more() {
     fixture.apply(&tenant, &spec, "hunter2").await.unwrap();
     fixture
         .controllers
-        .delete_token(&tenant, spec.id, DeletionPolicy::Retain)
+        .delete_token(&tenant, spec.id, Some(DeletionPolicy::Retain))
         .await
         .unwrap();
     let row = "update token_version set shred_time = now() - interval '1 day'";

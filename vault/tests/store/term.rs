@@ -31,7 +31,7 @@ async fn an_older_leader_writes_nothing_any_more() {
         old.delete_user(&tenant, ana.uid).await,
         fixture.apply(&tenant, &spec, "hunter2").await.map(drop),
         fixture.apply(&tenant, &spec, "new value").await.map(drop),
-        old.delete_token(&tenant, spec.id, DeletionPolicy::Shred)
+        old.delete_token(&tenant, spec.id, Some(DeletionPolicy::Shred))
             .await,
     ];
     for (call, result) in refused.into_iter().enumerate() {
