@@ -69,6 +69,14 @@ first=$(value)
 [ "$first" = "$(kubectl get secret --namespace team-a github-ana --output 'jsonpath={.data.token}' | base64 -d)" ] ||
   fail 'what the broker served is not what the Secret holds'
 
+step 'The example clients fetch it too'
+for client in fetch.sh fetch.py; do
+  show "examples/clients/$client ana github demo show"
+  [ "$(../examples/clients/$client ana github demo show)" = "$first" ] ||
+    fail "$client did not fetch what the Secret holds"
+  echo "$first"
+done
+
 step 'The same call without a JWT'
 access github
 expect 401 'no JWT'

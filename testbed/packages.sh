@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs what cargo and go do not bring: a C compiler, Postgres' programs, curl and
-# setpriv, and the programs named as arguments (those that have a package of their name).
-# Does nothing when all are there; off Debian it says what to install.
+# Installs what cargo and go do not bring: a C compiler, Postgres' programs, curl, Python
+# (for an example), setpriv, and the programs named as arguments (those that have a package
+# of their name). Does nothing when all are there; off Debian it says what to install.
 set -euo pipefail
 
 missing=()
@@ -10,6 +10,7 @@ need() { # COMMAND PACKAGE...
 }
 need cc gcc libc6-dev
 need curl curl
+need python3 python3
 need setpriv util-linux
 for program in "$@"; do
 	need "$program" "$program"

@@ -13,7 +13,7 @@ mod authenticator_test;
 mod forgeries;
 #[cfg(test)]
 #[path = "../../tests/support/issuer.rs"]
-#[allow(unreachable_pub, reason = "the integration tests share this file")]
+#[expect(unreachable_pub, reason = "the integration tests share this file")]
 mod issuer;
 
 pub(crate) use authenticator::{Authenticated, Authenticator};

@@ -26,14 +26,14 @@ pub(crate) struct Place(Arc<Mutex<Peer>>);
 #[derive(Debug)]
 enum Peer {
     /// Nobody we know: it takes a place among those.
-    Stranger(#[expect(dead_code, reason = "held until it is dropped")] OwnedSemaphorePermit),
+    Stranger { _place: OwnedSemaphorePermit },
     /// This run of a broker.
     Attached(WatcherId),
 }
 
 impl Place {
     pub(crate) fn new(permit: OwnedSemaphorePermit) -> Self {
-        Self(Arc::new(Mutex::new(Peer::Stranger(permit))))
+        Self(Arc::new(Mutex::new(Peer::Stranger { _place: permit })))
     }
 
     /// The connection has shown who it is: its place is free for another.
@@ -44,7 +44,7 @@ impl Place {
     /// Who has attached on it.
     pub(crate) fn incarnation(&self) -> Option<WatcherId> {
         match *self.peer() {
-            Peer::Stranger(_) => None,
+            Peer::Stranger { .. } => None,
             Peer::Attached(id) => Some(id),
         }
     }

@@ -11,7 +11,7 @@ use super::connection::Place;
 use super::error::CallError;
 
 const ATTACH: &str = "/bursar.vault.v1alpha1.Vault/Attach";
-/// The most bytes of an attach: two tokens of the longest kind would fit.
+/// The most bytes of an attach: a token of 8 KiB at most, and little beside it.
 const LARGEST_ATTACH: usize = 16 * 1024;
 
 /// Lets a call through to be read and answered, or refuses it.

@@ -165,6 +165,38 @@ async fn a_consumer_is_told_its_purposes() {
 }
 
 #[tokio::test]
+async fn a_broker_has_a_bounded_number_of_open_allowances() {
+    let bed = Bed::new("grant_open").await;
+    let replica = bed.replica().await;
+    let team = bed.team("team").await;
+    let ana = bed.user(&team, "ana").await;
+    bed.token(&team, &ana, "github").await;
+    let mut broker = bed.broker(&replica, &team, "app").await;
+    let mut other = bed.broker(&replica, &team, "app").await;
+    let granted = broker.granted("ana", "github").await;
+    let copies = bed
+        .tamper(
+            "insert into allowance (tenant_id, allowance_id, incarnation_id, user_uid, user_epoch,
+                                    token_id, token_epoch, version, service_account_name, granted,
+                                    expires_time)
+             select tenant_id, gen_random_uuid(), incarnation_id, user_uid, user_epoch, token_id,
+                    token_epoch, version, service_account_name, granted, expires_time
+             from allowance, generate_series(2, 10000)",
+        )
+        .await;
+    assert_eq!(copies, 9_999);
+    let refused = broker.ask("ana", Some("github")).await.err().unwrap();
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused}");
+    other.granted("ana", "github").await;
+    broker
+        .report(vec![], vec![granted.allowance_id])
+        .await
+        .unwrap();
+    broker.granted("ana", "github").await;
+    replica.stop().await;
+}
+
+#[tokio::test]
 async fn units_and_lease_are_bounded() {
     let bed = Bed::new("grant_bounds").await;
     let replica = bed.replica().await;
