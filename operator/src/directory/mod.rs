@@ -8,6 +8,7 @@
 //! | what a user's status says, or a user is gone | the tokens of the user |
 //! | a Secret | the tokens that name it |
 //! | whether a namespace's Secrets may be read | all in the namespace |
+//! | a value that other tokens have was revoked | all in the namespace |
 
 mod index;
 
@@ -82,7 +83,7 @@ impl Directory {
         self.wake_tokens_with(namespace, &TokenLink::Secret(name.to_owned()));
     }
 
-    /// Whether Secrets may be read there has changed, or many of them have.
+    /// Something has changed that may matter to any object there.
     pub(crate) fn namespace_changed(&self, namespace: &str) {
         let users = lock(&self.users).within(namespace);
         let tokens = lock(&self.tokens).within(namespace);

@@ -65,6 +65,10 @@ impl Reconciled for StoredToken {
             .vault
             .apply_token(&tenant, &valid.spec, valid.source.as_source())
             .await?;
+        if state.ended_elsewhere {
+            // Which tokens these are is not known here; the others find nothing to do.
+            context.directory.namespace_changed(&namespace);
+        }
         let now = context.clock.now();
         report(self, object, &valid, &state, context).await;
 

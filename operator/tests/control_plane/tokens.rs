@@ -129,6 +129,28 @@ async fn a_revocation_makes_usable_false_and_leaves_ready_true() {
 }
 
 #[tokio::test]
+async fn a_revocation_is_said_on_every_token_that_has_the_value() {
+    let team = Team::new().await;
+    team.user("ana").await;
+    for name in ["github", "copy", "slack"] {
+        let value = name.replace("copy", "github");
+        team.secret(name, &format!("planted-{value}")).await;
+        team.token(name, "ana").await;
+        team.serving(name, 1).await;
+    }
+    let revoked = json!({ "revocation": { "throughVersion": 1 } });
+    team.token_with("github", "ana", revoked).await;
+    // Nothing of its own has changed.
+    let copy = team.refused("copy", "RevokedValueReused").await;
+    assert_eq!(said(&copy, Usable), "False NoVersion");
+    assert!(team.event("copy", "NoVersion").await.contains("revoked"));
+    team.serving("slack", 1).await;
+
+    team.secret("copy", "planted-new").await;
+    team.serving("copy", 2).await;
+}
+
+#[tokio::test]
 async fn a_version_is_numbered_above_what_was_revoked_before_it_came() {
     let team = Team::new().await;
     team.user("ana").await;

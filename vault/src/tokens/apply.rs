@@ -127,6 +127,7 @@ impl Controllers {
             failure.record(&mut *transaction).await?;
         }
 
+        let mut ended_elsewhere = false;
         let mut changes = Vec::new();
         if let Some(gone) = stored.rival.clone() {
             let policy = DeletionPolicy::Retain;
@@ -146,6 +147,7 @@ impl Controllers {
                 .any(|(token, version)| *token == spec.id && Some(*version) == newest);
             let tokens: BTreeSet<_> = killed.into_iter().map(|(token, _)| token).collect();
             for token in tokens.into_iter().filter(|token| *token != spec.id) {
+                ended_elsewhere = true;
                 raise_epoch(&mut transaction, tenant, token).await?;
                 changes.push(Change::Recall(token));
             }
@@ -175,7 +177,10 @@ impl Controllers {
         }
         changes::append(&mut transaction, tenant.shard(), tenant.id(), &changes).await?;
         transaction.commit().await?;
-        finish(stored, &plan, decision)
+        Ok(TokenState {
+            ended_elsewhere,
+            ..finish(stored, &plan, decision)?
+        })
     }
 
     async fn store(
@@ -281,6 +286,7 @@ fn finish(stored: Stored, plan: &Plan, decision: Decision) -> Result<TokenState,
         through_version: plan.token.through_version,
         serving: serving(&stored, plan, decision),
         stored_new_version: matches!(decision, Decision::Store(_)),
+        ended_elsewhere: false,
         refused: match decision {
             Decision::Refuse(refused) => Some(refused),
             _ => None,

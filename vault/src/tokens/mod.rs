@@ -7,7 +7,7 @@
 //! stored again in the tenant. Where it is stored already, in a newer version or
 //! on another token, that version becomes dead with it; such a token is recalled
 //! in the same transaction, and hears at its next reconcile why its source's value
-//! is refused.
+//! is refused. [`TokenState::ended_elsewhere`] says that there is such a token.
 //!
 //! # Damaged rows
 //!

@@ -57,6 +57,9 @@ pub struct TokenState {
     pub serving: Serving,
     /// True when this call stored a new version.
     pub stored_new_version: bool,
+    /// True when this call ended versions of other tokens too, because it revoked
+    /// their value.
+    pub ended_elsewhere: bool,
     /// Set when the source's value was not stored.
     pub refused: Option<RefusedValue>,
     /// Damaged rows that this call found; they are on record, and decided

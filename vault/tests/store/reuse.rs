@@ -110,11 +110,13 @@ async fn another_token_with_the_revoked_value_is_dead_and_recalled_with_it() {
     let before = epoch(&fixture, same.id).await;
 
     leaked.through_version = Some(version(1));
-    fixture
-        .controllers
-        .apply_token(&tenant, &leaked, Source::Unavailable)
-        .await
-        .unwrap();
+    let revoke = || {
+        fixture
+            .controllers
+            .apply_token(&tenant, &leaked, Source::Unavailable)
+    };
+    assert!(revoke().await.unwrap().ended_elsewhere);
+    assert!(!revoke().await.unwrap().ended_elsewhere, "the second time");
     // At once: before anybody reconciles the other token.
     assert_eq!(live_and_revoked(&fixture).await, 0);
     assert_eq!(

@@ -77,6 +77,7 @@ fn state(serving: Serving) -> TokenState {
         through_version: None,
         serving,
         stored_new_version: false,
+        ended_elsewhere: false,
         refused: None,
         damaged: vec![],
     }
