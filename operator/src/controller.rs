@@ -339,5 +339,5 @@ async fn undecodable<K: Reconciled>(object: &Guarded<K>, context: &Context) -> R
 /// The object's UID, by which the vault knows it.
 pub(crate) fn uid<K: Resource>(object: &K) -> Result<Uuid, Failure> {
     let uid = object.uid().unwrap_or_default();
-    uid.parse().map_err(|_| Failure::NoUid)
+    uid.parse().map_err(|_| Failure::ForeignMetadata)
 }

@@ -18,9 +18,9 @@ pub(crate) enum Failure {
     /// The object's namespace is not in the list of namespaces.
     #[error("namespace {0} is not listed yet")]
     NamespaceNotListed(String),
-    /// An object without a UID, or with one that is none.
-    #[error("the object's metadata.uid is not a UUID")]
-    NoUid,
+    /// An object with a name or a UID that Kubernetes does not give.
+    #[error("the object's metadata.name or metadata.uid is none that Kubernetes gives")]
+    ForeignMetadata,
 }
 
 impl From<kube::Error> for Failure {
@@ -37,7 +37,7 @@ impl Failure {
                 Outcome::Waiting
             }
             Self::Vault(_) => Outcome::VaultError,
-            Self::Kubernetes(_) | Self::NoUid => Outcome::KubernetesError,
+            Self::Kubernetes(_) | Self::ForeignMetadata => Outcome::KubernetesError,
         }
     }
 

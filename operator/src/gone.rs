@@ -63,7 +63,7 @@ async fn end(gone: &Gone, context: &Context) -> Result<(), Failure> {
 /// Whether there is nothing to end: the namespace is gone, or its rows are believed by nobody.
 fn is_final(failure: &Failure) -> bool {
     match failure {
-        Failure::NamespaceNotListed(_) | Failure::NoUid => true,
+        Failure::NamespaceNotListed(_) | Failure::ForeignMetadata => true,
         Failure::Vault(error) => {
             matches!(error.category(), Category::Refused | Category::Integrity)
         }

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bursar_crds::names::{SOURCE_LABEL, SOURCE_LABEL_VALUE};
 use bursar_vault::Clock;
@@ -24,6 +25,9 @@ use crate::config::Timing;
 use crate::directory::Directory;
 use crate::metrics::Metrics;
 use crate::tls::Bundle;
+
+/// Before another question to an API server that did not answer.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// What is known of a namespace's Secrets.
 #[derive(Clone)]
@@ -111,6 +115,7 @@ impl Watch {
     async fn run(self) {
         let namespace = self.namespace.as_str();
         loop {
+            let mut pause = self.means.timing.onboarding_check;
             match may_watch_secrets(&self.means.client, namespace).await {
                 Ok(true) => {
                     tokio::select! {
@@ -120,10 +125,13 @@ impl Watch {
                     self.not_onboarded();
                 }
                 Ok(false) => self.not_onboarded(),
-                // What was known goes on.
-                Err(error) => tracing::warn!(namespace, %error, "cannot ask for our own rights"),
+                // What was known goes on. Soon again: who asked first waits for the answer.
+                Err(error) => {
+                    tracing::warn!(namespace, %error, "cannot ask for our own rights");
+                    pause = pause.min(RETRY);
+                }
             }
-            tokio::time::sleep(self.means.timing.onboarding_check).await;
+            tokio::time::sleep(pause).await;
         }
     }
 

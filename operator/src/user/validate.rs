@@ -55,7 +55,7 @@ pub(super) fn validate(
     }
     let spec = UserSpec {
         uid: UserUid::from(uid),
-        name: UserName::try_from(own.1).map_err(|_| Failure::NoUid)?,
+        name: UserName::try_from(own.1).map_err(|_| Failure::ForeignMetadata)?,
         email,
         role: match spec.role {
             Role::Member => rows::Role::Member,
