@@ -158,6 +158,59 @@ create index token_version_live on token_version (tenant_id, secret_version, fin
     where state = 'Live';
 create index token_version_shred on token_version (shred_time) where shred_time is not null;
 
+-- A limit on how much of something may be used in a window of time.
+create table quota (
+    tenant_id uuid not null references tenant,
+    -- metadata.uid of the TokenQuota.
+    quota_id uuid not null,
+    name text not null,
+    subject_kind text not null
+        check (subject_kind in ('User', 'Token', 'ServiceAccount', 'EachUser')),
+    -- The UID of a user, the id of a token, the name of a service account; nothing for EachUser.
+    subject text not null,
+    counter text not null,
+    units bigint not null check (units >= 0),
+    -- In seconds, aligned to the Unix epoch; null: one window without an end.
+    period_s bigint check (period_s >= 1),
+    enforcement text not null check (enforcement in ('Enforce', 'Warn')),
+    -- The epoch of the set since which it is as strict as it is.
+    epoch bigint not null check (epoch >= 1),
+    key_version integer not null,
+    mac bytea not null check (octet_length(mac) = 32),
+    primary key (tenant_id, quota_id),
+    foreign key (tenant_id, key_version) references tenant_key
+);
+
+-- Which quotas a tenant has. It is made with the tenant, so that a row of `quota`
+-- cannot be taken away without being missed.
+create table quota_set (
+    tenant_id uuid primary key references tenant,
+    quota_ids uuid[] not null,
+    -- Raised when a quota comes or becomes stricter.
+    epoch bigint not null check (epoch >= 1),
+    key_version integer not null,
+    mac bytea not null check (octet_length(mac) = 32),
+    foreign key (tenant_id, key_version) references tenant_key
+);
+
+-- How much was charged in a window: granted less what was returned. It belongs to
+-- what is counted for whom (`usage_id` is made from subject, counter and period),
+-- not to a quota: making a quota anew does not begin at zero.
+-- Not authenticated: whoever writes here can only miscount, and the sum of the
+-- allowances tells.
+create table quota_window (
+    tenant_id uuid not null references tenant,
+    usage_id uuid not null,
+    -- Whole periods since the Unix epoch; 0 when there is no period.
+    window_no bigint not null,
+    -- What is counted, for people.
+    description text not null,
+    charged bigint not null check (charged >= 0),
+    -- The greatest limit that was enforced in this window; null: none was.
+    cap bigint,
+    primary key (tenant_id, usage_id, window_no)
+) with (fillfactor = 50);
+
 -- Values that somebody revoked on purpose: refused from whatever source they come back.
 -- A value is remembered by its fingerprint alone, for its tenant and for good, with
 -- where it was revoked. Not remembered: values that ended in another way (deletion,
@@ -214,10 +267,14 @@ create table allowance (
     token_epoch bigint not null,
     version integer not null,
     service_account_name text not null,
+    -- The epoch of the set of quotas.
+    quota_epoch bigint not null,
     granted integer not null check (granted >= 1),
     used integer not null default 0 check (used >= 0),
     returned integer not null default 0 check (returned >= 0),
     state text not null default 'Open' check (state in ('Open', 'Closed', 'Lapsed')),
+    -- The holder was asked to give back what is left, because others wait for it.
+    recalled boolean not null default false,
     granted_time timestamptz not null default now(),
     expires_time timestamptz not null,
     primary key (tenant_id, allowance_id),
@@ -229,6 +286,136 @@ create index allowance_open_by_token on allowance (tenant_id, token_id) where st
 create index allowance_open_by_incarnation on allowance (tenant_id, incarnation_id) where state = 'Open';
 create index allowance_open_by_expiry on allowance (expires_time) where state = 'Open';
 
+-- The windows that an allowance was charged to.
+create table allowance_charge (
+    tenant_id uuid not null,
+    allowance_id uuid not null,
+    usage_id uuid not null,
+    window_no bigint not null,
+    incarnation_id uuid not null,
+    -- As the allowance is, so that those who share a window are found quickly.
+    open boolean not null default true,
+    primary key (tenant_id, allowance_id, usage_id),
+    foreign key (tenant_id, allowance_id) references allowance,
+    foreign key (tenant_id, usage_id, window_no) references quota_window
+);
+create index allowance_charge_open on allowance_charge (tenant_id, usage_id, window_no, incarnation_id)
+    where open;
+
+-- Opens an allowance and charges it to all of its windows, or to none: then
+-- `granted` is 0. Windows are locked in the order of their keys, so that two grants
+-- never wait for each other in a circle.
+create function open_allowance(
+    p_tenant uuid, p_allowance uuid, p_incarnation uuid,
+    p_user uuid, p_user_epoch bigint, p_token uuid, p_token_epoch bigint, p_version integer,
+    p_service_account text, p_quota_epoch bigint,
+    p_want integer, p_lease interval, p_not_after timestamptz,
+    -- One entry for each usage that is counted; a limit is null when it only warns.
+    p_usages uuid[], p_descriptions text[], p_periods bigint[], p_limits bigint[],
+    out granted integer, out expires_in_ms bigint,
+    -- Used up, and until when: null when they do not begin anew.
+    out exhausted uuid[], out retry_in_ms bigint
+) language plpgsql as $$
+declare
+    v_now timestamptz := clock_timestamp();
+    v_seconds bigint := floor(extract(epoch from v_now));
+    v_expires timestamptz := least(v_now + p_lease, p_not_after);
+    v_exhausted_until timestamptz := v_now;
+    v_rest bigint;
+    v_sharers bigint;
+    v_window record;
+begin
+    granted := p_want;
+    exhausted := '{}';
+    insert into quota_window (tenant_id, usage_id, window_no, description, charged)
+    select p_tenant, u.usage_id, coalesce(v_seconds / u.period_s, 0), u.description, 0
+    from unnest(p_usages, p_descriptions, p_periods) as u (usage_id, description, period_s)
+    order by u.usage_id
+    on conflict do nothing;
+    for v_window in
+        select w.usage_id, w.window_no, w.charged, u.units,
+               coalesce(to_timestamp((w.window_no + 1) * u.period_s), 'infinity') as end_time
+        from unnest(p_usages, p_periods, p_limits) as u (usage_id, period_s, units)
+        join lateral (
+            select usage_id, window_no, charged from quota_window
+            where tenant_id = p_tenant and usage_id = u.usage_id
+              -- A clock that was set back does not open an old window again.
+            order by window_no desc limit 1
+        ) as newest on true
+        join quota_window w on w.tenant_id = p_tenant and w.usage_id = newest.usage_id
+                           and w.window_no = newest.window_no
+        order by w.usage_id
+        for no key update of w
+    loop
+        v_expires := least(v_expires, v_window.end_time);
+        continue when v_window.units is null;
+        v_rest := v_window.units - v_window.charged;
+        if v_rest <= 0 then
+            exhausted := exhausted || v_window.usage_id;
+            v_exhausted_until := greatest(v_exhausted_until, v_window.end_time);
+        else
+            -- Half of it is left for others, shared alike among those who hold some.
+            select count(distinct c.incarnation_id) + 1 into v_sharers
+            from allowance_charge c
+            where c.tenant_id = p_tenant and c.usage_id = v_window.usage_id
+              and c.window_no = v_window.window_no and c.open
+              and c.incarnation_id <> p_incarnation;
+            granted := least(granted, greatest(1, v_rest / (2 * v_sharers)));
+        end if;
+    end loop;
+    if exhausted <> '{}' then
+        granted := 0;
+        if v_exhausted_until < 'infinity' then
+            retry_in_ms := ceil(extract(epoch from v_exhausted_until - clock_timestamp()) * 1000);
+        end if;
+        return;
+    end if;
+
+    insert into allowance (tenant_id, allowance_id, incarnation_id, user_uid, user_epoch, token_id,
+                           token_epoch, version, service_account_name, quota_epoch, granted,
+                           granted_time, expires_time)
+    values (p_tenant, p_allowance, p_incarnation, p_user, p_user_epoch, p_token,
+            p_token_epoch, p_version, p_service_account, p_quota_epoch, granted,
+            v_now, v_expires);
+    with charged as (
+        update quota_window w
+        set charged = w.charged + granted, cap = greatest(w.cap, u.units)
+        from unnest(p_usages, p_limits) as u (usage_id, units)
+        where w.tenant_id = p_tenant and w.usage_id = u.usage_id
+          and w.window_no = (select max(window_no) from quota_window n
+                             where n.tenant_id = p_tenant and n.usage_id = u.usage_id)
+        returning w.usage_id, w.window_no
+    )
+    insert into allowance_charge (tenant_id, allowance_id, usage_id, window_no, incarnation_id)
+    select p_tenant, p_allowance, usage_id, window_no, p_incarnation from charged;
+    expires_in_ms := floor(extract(epoch from v_expires - clock_timestamp()) * 1000);
+end
+$$;
+
+-- Gives units of closed allowances back to the windows that were charged.
+create function refund(p_tenant uuid, p_allowances uuid[], p_units integer[])
+returns void language plpgsql as $$
+begin
+    perform from quota_window w
+    where w.tenant_id = p_tenant
+      and (w.usage_id, w.window_no) in (
+          select c.usage_id, c.window_no from allowance_charge c
+          where c.tenant_id = p_tenant and c.allowance_id = any(p_allowances))
+    order by w.usage_id, w.window_no
+    for no key update;
+    update quota_window w set charged = w.charged - s.units
+    from (
+        select c.usage_id, c.window_no, sum(r.units) as units
+        from unnest(p_allowances, p_units) as r (allowance_id, units)
+        join allowance_charge c on c.tenant_id = p_tenant and c.allowance_id = r.allowance_id
+        group by c.usage_id, c.window_no
+    ) as s
+    where w.tenant_id = p_tenant and w.usage_id = s.usage_id and w.window_no = s.window_no;
+    update allowance_charge set open = false
+    where tenant_id = p_tenant and allowance_id = any(p_allowances);
+end
+$$;
+
 -- Whether what an open allowance was granted on is still so (Good), or has
 -- changed in some way, or is gone.
 create view allowance_standing as
@@ -239,11 +426,13 @@ select a.tenant_id, a.allowance_id, a.incarnation_id, a.token_id,
                or t.deleted_time is not null or t.user_uid <> a.user_uid
                or a.version <= t.through_version or v.state <> 'Live' then 'Dead'
            when u.epoch <> a.user_epoch or t.epoch <> a.token_epoch
-               or a.version <> t.newest_version then 'Changed'
+               or a.version <> t.newest_version
+               or q.epoch <> a.quota_epoch or a.recalled then 'Changed'
            else 'Good'
        end as standing
 from allowance a
 join tenant n on n.tenant_id = a.tenant_id
+join quota_set q on q.tenant_id = a.tenant_id
 join token_user u on u.tenant_id = a.tenant_id and u.user_uid = a.user_uid
 join token t on t.tenant_id = a.tenant_id and t.token_id = a.token_id
 join token_version v
@@ -312,9 +501,12 @@ create table change (
     seq bigint not null,
     tenant_id uuid not null,
     -- Recall: stop at once. Supersede: a newer version exists. Widen: forget denials.
-    kind text not null check (kind in ('Recall', 'Supersede', 'Widen')),
-    -- Null with kind Widen: the whole tenant.
+    -- Return: give back what is left.
+    kind text not null check (kind in ('Recall', 'Supersede', 'Widen', 'Return')),
+    -- With Recall and Supersede.
     token_id uuid,
+    -- With Return: what is used up.
+    usage_id uuid,
     changed_time timestamptz not null default now(),
     primary key (shard, seq)
 );

@@ -9,6 +9,8 @@ use bursar_seal::{TenantId, TokenId};
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
+use crate::quotas::UsageId;
+
 /// The notification channel. The payload is the shard's number.
 pub const CHANGE_CHANNEL: &str = "bursar_change";
 
@@ -24,6 +26,8 @@ pub enum Change {
     Supersede(TokenId),
     /// The tenant was given more: forget denials.
     Widen,
+    /// A window of this usage is used up: give back what is left of it.
+    Return(UsageId),
 }
 
 impl Change {
@@ -32,21 +36,30 @@ impl Change {
             Self::Recall(_) => "Recall",
             Self::Supersede(_) => "Supersede",
             Self::Widen => "Widen",
+            Self::Return(_) => "Return",
         }
     }
 
     const fn token(self) -> Option<TokenId> {
         match self {
             Self::Recall(token) | Self::Supersede(token) => Some(token),
-            Self::Widen => None,
+            Self::Widen | Self::Return(_) => None,
         }
     }
 
-    fn read(kind: &str, token: Option<Uuid>) -> Option<Self> {
-        match (kind, token) {
-            ("Recall", Some(token)) => Some(Self::Recall(token.into())),
-            ("Supersede", Some(token)) => Some(Self::Supersede(token.into())),
-            ("Widen", _) => Some(Self::Widen),
+    const fn usage(self) -> Option<UsageId> {
+        match self {
+            Self::Return(usage) => Some(usage),
+            Self::Recall(_) | Self::Supersede(_) | Self::Widen => None,
+        }
+    }
+
+    fn read(kind: &str, token: Option<Uuid>, usage: Option<Uuid>) -> Option<Self> {
+        match (kind, token, usage) {
+            ("Recall", Some(token), _) => Some(Self::Recall(token.into())),
+            ("Supersede", Some(token), _) => Some(Self::Supersede(token.into())),
+            ("Widen", ..) => Some(Self::Widen),
+            ("Return", _, Some(usage)) => Some(Self::Return(usage.into())),
             _ => None,
         }
     }
@@ -90,24 +103,47 @@ pub(crate) async fn append(
         .iter()
         .map(|change| change.token().map(TokenId::as_uuid))
         .collect();
+    let usages: Vec<Option<Uuid>> = changes
+        .iter()
+        .map(|change| change.usage().map(UsageId::as_uuid))
+        .collect();
     sqlx::query!(
         r#"with head as (
                update change_head set seq = seq + cardinality($3::text[])
                where shard = $1 returning seq
            ), added as (
-               insert into change (shard, seq, tenant_id, kind, token_id)
-               select $1, head.seq - cardinality($3::text[]) + item.place, $2, item.kind, item.token
-               from head, unnest($3::text[], $4::uuid[]) with ordinality as item (kind, token, place)
+               insert into change (shard, seq, tenant_id, kind, token_id, usage_id)
+               select $1, head.seq - cardinality($3::text[]) + item.place, $2, item.kind,
+                      item.token, item.usage
+               from head, unnest($3::text[], $4::uuid[], $5::uuid[])
+                    with ordinality as item (kind, token, usage, place)
            )
            select pg_notify('bursar_change', $1::text) from head"#,
         shard,
         tenant.as_uuid(),
         &kinds,
         &tokens as &[Option<Uuid>],
+        &usages as &[Option<Uuid>],
     )
     .execute(transaction)
     .await?;
     Ok(())
+}
+
+/// A recall of every token of a tenant.
+pub(crate) async fn recall_all(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+) -> Result<Vec<Change>, sqlx::Error> {
+    let tokens = sqlx::query_scalar!(
+        "select token_id from token
+         where tenant_id = $1 and deleted_time is null order by token_id",
+        tenant.as_uuid(),
+    )
+    .fetch_all(connection)
+    .await?;
+    let recalls = tokens.into_iter().map(|token| Change::Recall(token.into()));
+    Ok(recalls.collect())
 }
 
 /// The newest number of each shard.
@@ -132,7 +168,7 @@ pub async fn read_after(
     limit: i64,
 ) -> Result<Vec<Numbered>, sqlx::Error> {
     let rows = sqlx::query!(
-        "select seq, tenant_id, kind, token_id from change
+        "select seq, tenant_id, kind, token_id, usage_id from change
          where shard = $1 and seq > $2 order by seq limit $3",
         shard,
         after,
@@ -145,7 +181,7 @@ pub async fn read_after(
         .map(|row| Numbered {
             seq: row.seq,
             tenant: row.tenant_id.into(),
-            change: Change::read(&row.kind, row.token_id),
+            change: Change::read(&row.kind, row.token_id, row.usage_id),
         })
         .collect())
 }

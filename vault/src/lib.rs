@@ -16,6 +16,7 @@ mod generate;
 mod integrity;
 mod names;
 mod open;
+mod quotas;
 pub mod rows;
 pub mod service;
 mod tenant;
@@ -34,10 +35,11 @@ pub use error::{Category, DatabaseError, KeyError, VaultError};
 pub use generate::{Format, GenerateError, GenerateSpec};
 pub use integrity::IntegrityFailure;
 pub use names::{
-    AppName, Email, NameError, Namespace, NamespaceUid, Provider, Purpose, ServiceAccountName,
-    TokenName, UserName, UserUid,
+    AppName, Counter, Email, NameError, Namespace, NamespaceUid, Provider, Purpose, QuotaId,
+    QuotaName, ServiceAccountName, TokenName, UserName, UserUid,
 };
 pub use open::{OpenError, VaultConfig};
+pub use quotas::{QuotaSpec, QuotaState, UsageId};
 pub use tenant::Tenant;
 pub use tenant_keys::TenantKeys;
 pub use term::Term;

@@ -78,6 +78,7 @@ const SUBDOMAIN: &str = "at most 253 lower case letters, digits, '-' and '.', ea
                          and ending with a letter or digit (RFC 1123)";
 const CLAIM: &str = "1 to 64 letters, digits, spaces and any of . _ : / @ -, beginning with a \
                      letter or digit";
+const COUNTER: &str = "1 to 63 letters and digits, beginning with a lower case letter";
 const UID: &str = "1 to 64 letters, digits and '-'";
 
 name!(
@@ -101,6 +102,14 @@ name!(
     ServiceAccountName, "service account name", SUBDOMAIN, is_subdomain
 );
 name!(
+    /// The name of a TokenQuota.
+    QuotaName, "quota name", SUBDOMAIN, is_subdomain
+);
+name!(
+    /// What a quota counts: `accesses`, or what an application consumes itself.
+    Counter, "counter", COUNTER, is_counter
+);
+name!(
     /// The service outside the cluster that a token is for.
     Provider, "provider", CLAIM, is_claim
 );
@@ -112,6 +121,14 @@ name!(
     /// What the application says it wants a token for. A claim.
     Purpose, "purpose", CLAIM, is_claim
 );
+
+impl Counter {
+    /// Reads of tokens.
+    #[must_use]
+    pub fn accesses() -> Self {
+        Self("accesses".to_owned())
+    }
+}
 
 /// An e-mail address in normal form: no surrounding space, lower case.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -145,30 +162,43 @@ impl TryFrom<&str> for Email {
     }
 }
 
-/// `metadata.uid` of a TokenUser. A user recreated under the same name is
-/// another one.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct UserUid(Uuid);
+macro_rules! uid {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        pub struct $name(Uuid);
 
-impl UserUid {
-    /// The UID as a UUID.
-    #[must_use]
-    pub const fn as_uuid(self) -> Uuid {
-        self.0
-    }
+        impl $name {
+            /// The UID as a UUID.
+            #[must_use]
+            pub const fn as_uuid(self) -> Uuid {
+                self.0
+            }
+        }
+
+        impl From<Uuid> for $name {
+            fn from(uid: Uuid) -> Self {
+                Self(uid)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
 }
 
-impl From<Uuid> for UserUid {
-    fn from(uid: Uuid) -> Self {
-        Self(uid)
-    }
-}
-
-impl fmt::Display for UserUid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
+uid!(
+    /// `metadata.uid` of a TokenUser. A user recreated under the same name is
+    /// another one.
+    UserUid
+);
+uid!(
+    /// `metadata.uid` of a TokenQuota.
+    QuotaId
+);
 
 fn is_label(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
@@ -183,6 +213,12 @@ fn is_subdomain(text: &str) -> bool {
 
 fn is_uid(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
+fn is_counter(text: &str) -> bool {
+    text.len() <= 63
+        && text.as_bytes().first().is_some_and(u8::is_ascii_lowercase)
+        && text.bytes().all(|b| b.is_ascii_alphanumeric())
 }
 
 fn is_claim(text: &str) -> bool {
@@ -215,6 +251,17 @@ mod tests {
         let long = "a".repeat(254);
         for bad in ["", ".", "a.", ".a", "a..b", "a b", &long] {
             assert!(TokenName::try_from(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn counters_are_camel_case_words() {
+        for good in ["accesses", "filesUploaded", "a1"] {
+            assert!(Counter::try_from(good).is_ok(), "{good}");
+        }
+        let long = "a".repeat(64);
+        for bad in ["", "A", "1a", "a-b", "a b", "a.b", &long] {
+            assert!(Counter::try_from(bad).is_err(), "{bad}");
         }
     }
 

@@ -6,13 +6,13 @@ use bursar_seal::{TenantId, TenantKeyVersion};
 use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
-use crate::changes::{self, Change};
+use crate::changes;
 use crate::controllers::Controllers;
 use crate::db_time::db_now;
 use crate::error::{KeyError, VaultError};
 use crate::integrity::IntegrityFailure;
 use crate::names::{Namespace, NamespaceUid};
-use crate::rows::{AuthenticatedRow, TenantRow, authentic};
+use crate::rows::{AuthenticatedRow, QuotaSet, TenantRow, authentic};
 use crate::tenant_keys::TenantKeys;
 use crate::vault::Vault;
 
@@ -294,6 +294,10 @@ impl Controllers {
             (key, wrapped),
         )
         .await?;
+        QuotaSet::empty()
+            .to_row(&keys)
+            .write(&mut transaction)
+            .await?;
         transaction.commit().await?;
 
         let keys = Arc::new(keys);
@@ -317,17 +321,7 @@ impl Controllers {
             .update(&mut transaction)
             .await?;
 
-        let tokens = sqlx::query_scalar!(
-            "select token_id from token
-             where tenant_id = $1 and deleted_time is null order by token_id",
-            tenant.uuid(),
-        )
-        .fetch_all(&mut *transaction)
-        .await?;
-        let recalls: Vec<_> = tokens
-            .into_iter()
-            .map(|token| Change::Recall(token.into()))
-            .collect();
+        let recalls = changes::recall_all(&mut transaction, id).await?;
         changes::append(&mut transaction, tenant.shard(), id, &recalls).await?;
         transaction.commit().await?;
         Ok(())

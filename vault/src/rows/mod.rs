@@ -11,6 +11,8 @@
 
 mod consumer;
 mod incarnation;
+mod quota;
+mod quota_set;
 mod tenant;
 mod token;
 mod user;
@@ -25,6 +27,8 @@ use crate::tenant_keys::TenantKeys;
 
 pub use consumer::{Consumer, ConsumerRow};
 pub use incarnation::{Incarnation, IncarnationRow};
+pub use quota::{Enforcement, Quota, QuotaRow, Subject, Window};
+pub use quota_set::{QuotaSet, QuotaSetRow};
 pub use tenant::TenantRow;
 pub use token::{DeletionPolicy, Token, TokenRow};
 pub use user::{Role, User, UserRow};

@@ -52,6 +52,8 @@ pub(crate) struct Effects {
     pub(crate) balances: HashMap<Uuid, Balance>,
     /// How much of what was recorded as unaccounted for is accounted for now.
     pub(crate) accounted: HashMap<Uuid, i32>,
+    /// What those that are closed by it leave unused, be it nothing.
+    pub(crate) refunds: HashMap<Uuid, i32>,
 }
 
 /// Why a report cannot be true.
@@ -110,6 +112,7 @@ impl Report {
         let mut effects = Effects {
             balances: HashMap::new(),
             accounted: HashMap::new(),
+            refunds: HashMap::new(),
         };
         for served in &self.served {
             effects.touch(balances, served.allowance, |balance| {
@@ -117,7 +120,8 @@ impl Report {
             })?;
         }
         for id in &self.closed {
-            effects.touch(balances, *id, |balance| Ok(balance.close()))?;
+            let rest = effects.touch(balances, *id, |balance| Ok(balance.close()))?;
+            effects.refunds.insert(*id, rest);
         }
         effects.accounted.retain(|_, count| *count > 0);
         Ok(effects)
@@ -153,7 +157,7 @@ impl Effects {
         before: &HashMap<Uuid, Balance>,
         id: Uuid,
         change: impl FnOnce(&mut Balance) -> Result<i32, Untrue>,
-    ) -> Result<(), Untrue> {
+    ) -> Result<i32, Untrue> {
         let original = before.get(&id).ok_or(Untrue::Foreign)?;
         let balance = self.balances.entry(id).or_insert_with(|| original.clone());
         let settled = change(balance)?;
@@ -162,7 +166,7 @@ impl Effects {
             // says how much of it no longer holds.
             *self.accounted.entry(id).or_default() += settled;
         }
-        Ok(())
+        Ok(settled)
     }
 }
 

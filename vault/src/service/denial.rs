@@ -18,6 +18,7 @@ impl Refusal {
             Self::NoVersion => Answer::NoVersion,
             Self::Revoked => Answer::Revoked,
             Self::Expired => Answer::Expired,
+            Self::QuotaExhausted(_) => Answer::QuotaExhausted,
         }
     }
 
@@ -30,6 +31,7 @@ impl Refusal {
             Self::NoVersion => denied::Code::NoVersion,
             Self::Revoked => denied::Code::Revoked,
             Self::Expired => denied::Code::Expired,
+            Self::QuotaExhausted(_) => denied::Code::QuotaExhausted,
         }
     }
 }
@@ -37,11 +39,16 @@ impl Refusal {
 impl From<Refusal> for Denied {
     fn from(refusal: Refusal) -> Self {
         let code = refusal.code().into();
-        let tokens = match refusal {
-            Refusal::TokenAmbiguous(tokens) => tokens,
-            _ => Vec::new(),
+        let (tokens, retry) = match refusal {
+            Refusal::TokenAmbiguous(tokens) => (tokens, None),
+            Refusal::QuotaExhausted(exhausted) => (Vec::new(), exhausted.retry_in_ms),
+            _ => (Vec::new(), None),
         };
-        Self { code, tokens }
+        Self {
+            code,
+            tokens,
+            retry_after_ms: retry.map(i64::unsigned_abs),
+        }
     }
 }
 

@@ -15,9 +15,10 @@ use super::gone;
 use crate::db_time::DbTime;
 use crate::integrity::IntegrityFailure;
 use crate::names::{Purpose, ServiceAccountName, TokenName, UserName};
+use crate::quotas::{self, UsageId};
 use crate::rows::{
-    AuthenticatedRow, ConsumerRow, State, Token, TokenRow, User, UserRow, Version, VersionRow,
-    WorkloadRow,
+    AuthenticatedRow, ConsumerRow, Quota, State, Token, TokenRow, User, UserRow, Version,
+    VersionRow, WorkloadRow,
 };
 use crate::tenant::Tenant;
 
@@ -46,6 +47,15 @@ pub(crate) enum Refusal {
     NoVersion,
     Revoked,
     Expired,
+    QuotaExhausted(Exhausted),
+}
+
+/// Quotas that are used up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Exhausted {
+    pub(crate) usages: Vec<UsageId>,
+    /// When they begin anew, in milliseconds from now; `None` when they do not.
+    pub(crate) retry_in_ms: Option<i64>,
 }
 
 /// Reads rows of one tenant, and gathers those that are not what they should be.
@@ -232,6 +242,19 @@ impl Reader<'_> {
             None => gone::token(self.connection, self.tenant, name).await?,
         };
         Ok(row.is_none_or(|row| self.noted(row.verify(self.tenant.keys())).is_some()))
+    }
+
+    /// The tenant's quotas and the epoch of their set; `None` when one of them is not
+    /// ours, because nobody knows then whom it was about.
+    pub(crate) async fn quotas(&mut self) -> Result<Option<(Vec<Quota>, i64)>, CallError> {
+        let stored = quotas::Stored::read(self.connection, self.tenant).await?;
+        match stored.whole() {
+            Ok(whole) => Ok(Some(whole)),
+            Err(damaged) => {
+                self.failures.extend(damaged);
+                Ok(None)
+            }
+        }
     }
 
     /// The token's newest version; `None` when there is none, or not ours.

@@ -152,6 +152,7 @@ impl VaultService {
         // Once for each tenant, however many changes there are: a batch is a few
         // events to each broker.
         let mut widened = HashSet::new();
+        let mut used_up: HashMap<TenantId, Vec<Uuid>> = HashMap::new();
         for Numbered { tenant, change, .. } in changes {
             if !watched.contains(tenant) {
                 continue;
@@ -170,12 +171,23 @@ impl VaultService {
                 Some(Change::Widen) => {
                     widened.insert(*tenant);
                 }
+                Some(Change::Return(usage)) => {
+                    used_up.entry(*tenant).or_default().push(usage.as_uuid());
+                }
                 // A kind that only a newer release knows.
                 None => self.watchers().disconnect_tenant(*tenant),
             }
         }
         for (tenant, changed) in tokens {
             let holders = in_time(holders(connection, tenant, &changed)).await?;
+            for (id, fallen) in holders {
+                for event in fallen.events() {
+                    self.watchers().tell(id, event);
+                }
+            }
+        }
+        for (tenant, usages) in used_up {
+            let holders = in_time(sharers(connection, tenant, &usages)).await?;
             for (id, fallen) in holders {
                 for event in fallen.events() {
                     self.watchers().tell(id, event);
@@ -252,6 +264,33 @@ async fn holders(
             true => fallen.dead.push(row.allowance_id),
             false => fallen.superseded.push(row.allowance_id),
         }
+    }
+    Ok(holders)
+}
+
+/// Who was asked to give back what is left of these usages.
+async fn sharers(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    usages: &[Uuid],
+) -> Result<HashMap<WatcherId, Fallen>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "select distinct a.incarnation_id, a.allowance_id
+         from allowance_charge c
+         join allowance a on a.tenant_id = c.tenant_id and a.allowance_id = c.allowance_id
+         where c.tenant_id = $1 and c.usage_id = any($2) and c.open and a.recalled",
+        tenant.as_uuid(),
+        usages,
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut holders: HashMap<WatcherId, Fallen> = HashMap::new();
+    for row in rows {
+        let id = WatcherId {
+            tenant,
+            incarnation: row.incarnation_id,
+        };
+        holders.entry(id).or_default().dead.push(row.allowance_id);
     }
     Ok(holders)
 }

@@ -4,21 +4,26 @@
 //! still stands. A revocation commits, then lists holders in a new snapshot. So
 //! whichever comes first, one of the two sees the other.
 
+use std::time::Duration;
+
 use bursar_seal::{Ciphertext, DataKey};
 use bursar_wire::v1alpha1::{self, grant_response::Answer};
 use sqlx::PgConnection;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::VaultService;
 use super::denial;
-use super::entitlement::{Reader, Refusal, Visible};
+use super::entitlement::{Exhausted, Reader, Refusal, Visible};
 use super::error::CallError;
 use super::incarnation::{Claimed, Running};
 use super::metrics;
 use super::stages::Stage;
 use super::unix_ms;
+use crate::changes::{self, Change};
 use crate::db_time::DbTime;
-use crate::names::{TokenName, UserName};
+use crate::names::{Counter, TokenName, UserName};
+use crate::quotas::{self, Charge, UsageId};
 use crate::rows::{User, Version};
 
 /// The most accesses that one allowance is good for.
@@ -26,6 +31,10 @@ const MOST_UNITS: u32 = 5_000;
 /// The most allowances that one broker has open: as many tokens as it could ask
 /// for in a lease, and no more than a row each of somebody who means harm.
 const MOST_OPEN: i64 = 10_000;
+/// How long a request waits for what others give back of a used-up quota.
+const RETURN_WAIT: Duration = Duration::from_millis(300);
+/// How often it looks.
+const RETURN_POLL: Duration = Duration::from_millis(30);
 /// Decisions made for one request while the token keeps changing under it.
 const ATTEMPTS: usize = 4;
 
@@ -44,6 +53,9 @@ struct Entitled {
     version: Version,
     key: DataKey,
     ciphertext: Ciphertext,
+    /// What its accesses are charged to.
+    charges: Vec<Charge>,
+    quota_epoch: i64,
 }
 
 /// A row of `allowance`, as the answer needs it.
@@ -61,7 +73,7 @@ impl VaultService {
     ) -> Result<v1alpha1::GrantResponse, CallError> {
         let wish = Wish::read(request)?;
         for _ in 0..ATTEMPTS {
-            let (entitled, allowance) = match self.decide(&claimed, &wish).await? {
+            let (entitled, allowance) = match self.decide_or_wait(&claimed, &wish).await? {
                 Ok(granted) => granted,
                 Err(refusal) => {
                     self.metrics().grant(refusal.answer());
@@ -77,6 +89,27 @@ impl VaultService {
         }
         self.take_back(&claimed).await?;
         Err(CallError::Contended)
+    }
+
+    /// Decides. When a quota is used up, those who hold some of it are asked for the
+    /// rest, and it counts as used up only when nothing comes back in time.
+    async fn decide_or_wait(
+        &self,
+        claimed: &Claimed,
+        wish: &Wish,
+    ) -> Result<Result<(Entitled, Allowance), Refusal>, CallError> {
+        let deadline = Instant::now() + RETURN_WAIT;
+        loop {
+            let decision = self.decide(claimed, wish).await?;
+            let Err(refusal @ Refusal::QuotaExhausted(exhausted)) = &decision else {
+                return Ok(decision);
+            };
+            if Instant::now() >= deadline || !self.ask_back(claimed, &exhausted.usages).await? {
+                self.count_denial(claimed, refusal).await?;
+                return Ok(decision);
+            }
+            tokio::time::sleep(RETURN_POLL).await;
+        }
     }
 
     /// Decides, stores the answer, and commits both.
@@ -106,18 +139,26 @@ impl VaultService {
                     Some(earlier) => again(&mut transaction, claimed, earlier, &entitled).await?,
                     None => None,
                 };
-                let allowance = match kept {
-                    Some(allowance) => allowance,
+                let opened = match kept {
+                    Some(allowance) => Ok(allowance),
                     None => {
                         close(&mut transaction, claimed, earlier).await?;
                         self.open(&mut transaction, claimed, &running, wish, &entitled)
                             .await?
                     }
                 };
-                Ok((entitled, allowance))
+                opened.map(|allowance| (entitled, allowance))
             }
             Err(refusal) => {
                 close(&mut transaction, claimed, earlier).await?;
+                Err(refusal)
+            }
+        };
+        let decision = match decision {
+            Ok(granted) => Ok(granted),
+            // Counted when nothing came back.
+            Err(refusal @ Refusal::QuotaExhausted(_)) => Err(refusal),
+            Err(refusal) => {
                 let service_account = &running.incarnation.service_account_name;
                 denial::count(
                     &mut *transaction,
@@ -137,8 +178,8 @@ impl VaultService {
         Ok(decision)
     }
 
-    /// Opens a new allowance: until the lease or the token ends, by the
-    /// database's clock.
+    /// Opens a new allowance: until the lease, the token or a window of a quota ends,
+    /// by the database's clock; or says which quotas are used up.
     async fn open(
         &self,
         connection: &mut PgConnection,
@@ -146,19 +187,21 @@ impl VaultService {
         running: &Running,
         wish: &Wish,
         entitled: &Entitled,
-    ) -> Result<Allowance, CallError> {
+    ) -> Result<Result<Allowance, Refusal>, CallError> {
+        if self.open_allowances(connection, claimed).await? >= MOST_OPEN {
+            return Err(CallError::TooManyOpen);
+        }
         let token = &entitled.visible.token;
+        let charges = &entitled.charges;
+        let usages: Vec<Uuid> = charges.iter().map(|it| it.usage.as_uuid()).collect();
+        let descriptions: Vec<String> = charges.iter().map(|it| it.description.clone()).collect();
+        let periods: Vec<Option<i64>> = charges.iter().map(|it| it.period).collect();
+        let limits: Vec<Option<i64>> = charges.iter().map(|it| it.limit).collect();
         let id = self.random_uuid()?;
-        let expires_in_ms = sqlx::query_scalar!(
-            r#"insert into allowance (tenant_id, allowance_id, incarnation_id, user_uid, user_epoch,
-                                      token_id, token_epoch, version, service_account_name,
-                                      granted, expires_time)
-               select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10,
-                      least(now() + make_interval(secs => $11), $12)
-               where (select count(*) from (select from allowance
-                          where tenant_id = $1 and incarnation_id = $3 and state = 'Open'
-                          limit $13) as open) < $13
-               returning floor(extract(epoch from expires_time - now()) * 1000)::bigint as "ms!""#,
+        let opened = sqlx::query!(
+            r#"select granted as "granted!", expires_in_ms, exhausted as "exhausted!", retry_in_ms
+               from open_allowance($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
+                                   make_interval(secs => $12), $13, $14, $15, $16, $17)"#,
             claimed.id.tenant.as_uuid(),
             id,
             claimed.id.incarnation,
@@ -168,19 +211,92 @@ impl VaultService {
             token.epoch,
             i32::from(entitled.version.version),
             running.incarnation.service_account_name.as_str(),
+            entitled.quota_epoch,
             wish.units,
             self.vault().lease().as_secs_f64(),
             token.expiration_time as Option<DbTime>,
+            &usages,
+            &descriptions,
+            &periods as &[Option<i64>],
+            &limits as &[Option<i64>],
+        )
+        .fetch_one(connection)
+        .await?;
+        Ok(match opened.expires_in_ms {
+            Some(expires_in_ms) => Ok(Allowance {
+                id,
+                granted: opened.granted,
+                expires_in_ms,
+            }),
+            None => Err(Refusal::QuotaExhausted(Exhausted {
+                usages: opened.exhausted.into_iter().map(UsageId::from).collect(),
+                retry_in_ms: opened.retry_in_ms,
+            })),
+        })
+    }
+
+    /// How many this broker has open; counted no further than to the bound.
+    async fn open_allowances(
+        &self,
+        connection: &mut PgConnection,
+        claimed: &Claimed,
+    ) -> Result<i64, sqlx::Error> {
+        sqlx::query_scalar!(
+            r#"select count(*) as "count!" from (
+                   select from allowance
+                   where tenant_id = $1 and incarnation_id = $2 and state = 'Open'
+                   limit $3) as open"#,
+            claimed.id.tenant.as_uuid(),
+            claimed.id.incarnation,
             MOST_OPEN,
         )
-        .fetch_optional(connection)
-        .await?
-        .ok_or(CallError::TooManyOpen)?;
-        Ok(Allowance {
-            id,
-            granted: wish.units,
-            expires_in_ms,
-        })
+        .fetch_one(connection)
+        .await
+    }
+
+    /// Asks all who hold something of these usages for what is left of it. False when
+    /// nobody holds anything: then nothing can come back.
+    async fn ask_back(&self, claimed: &Claimed, usages: &[UsageId]) -> Result<bool, CallError> {
+        let ids: Vec<Uuid> = usages.iter().map(|usage| usage.as_uuid()).collect();
+        let tenant = &claimed.tenant;
+        let mut transaction = self.vault().pool().begin().await?;
+        // Those that are locked are being reported, or asked for by another.
+        let asked = sqlx::query!(
+            "update allowance set recalled = true
+             where tenant_id = $1 and allowance_id in (
+                 select a.allowance_id from allowance a
+                 join allowance_charge c
+                     on c.tenant_id = a.tenant_id and c.allowance_id = a.allowance_id
+                 where a.tenant_id = $1 and c.usage_id = any($2) and c.open
+                   and a.state = 'Open' and not a.recalled
+                 for no key update of a skip locked)",
+            tenant.uuid(),
+            &ids,
+        )
+        .execute(&mut *transaction)
+        .await?;
+        if asked.rows_affected() > 0 {
+            let returns: Vec<_> = usages.iter().copied().map(Change::Return).collect();
+            changes::append(&mut transaction, tenant.shard(), tenant.id(), &returns).await?;
+        }
+        transaction.commit().await?;
+        let held = sqlx::query_scalar!(
+            r#"select exists (select from allowance_charge
+                              where tenant_id = $1 and usage_id = any($2) and open) as "held!""#,
+            tenant.uuid(),
+            &ids,
+        )
+        .fetch_one(self.vault().pool())
+        .await?;
+        Ok(held)
+    }
+
+    async fn count_denial(&self, claimed: &Claimed, refusal: &Refusal) -> Result<(), CallError> {
+        let mut connection = self.vault().pool().acquire().await?;
+        let running = self.lock(&mut connection, claimed).await?;
+        let service_account = &running.incarnation.service_account_name;
+        denial::count(&mut *connection, &claimed.tenant, service_account, refusal).await?;
+        Ok(())
     }
 
     /// Whether what the allowance was granted on is still so, in a new snapshot.
@@ -253,6 +369,9 @@ async fn entitled(
         Ok(chosen) => chosen,
         Err(refusal) => return Ok(Err(refusal)),
     };
+    let Some((quotas, quota_epoch)) = reader.quotas().await? else {
+        return Ok(Err(Refusal::Forbidden));
+    };
     let newest = reader.newest_version(&visible.token).await?;
     if let Err(refusal) = visible.serving(newest.as_ref(), running.now) {
         return Ok(Err(refusal));
@@ -260,6 +379,15 @@ async fn entitled(
     let Some(version) = newest else {
         return Ok(Err(Refusal::Forbidden));
     };
+    let charges = quotas::charges(
+        &quotas,
+        &Counter::accesses(),
+        &quotas::User {
+            user: user.uid,
+            token: visible.token.id,
+            service_account,
+        },
+    );
     let opened = version.open_key(reader.tenant.keys());
     Ok(match reader.noted(opened).flatten() {
         Some((key, ciphertext)) => Ok(Entitled {
@@ -268,6 +396,8 @@ async fn entitled(
             version,
             key,
             ciphertext,
+            charges,
+            quota_epoch,
         }),
         None => Err(Refusal::Forbidden),
     })
@@ -289,7 +419,8 @@ async fn again(
            where tenant_id = $1 and allowance_id = $2 and incarnation_id = $3
              and state = 'Open' and expires_time > now()
              and user_uid = $4 and user_epoch = $5
-             and token_id = $6 and token_epoch = $7 and version = $8"#,
+             and token_id = $6 and token_epoch = $7 and version = $8
+             and quota_epoch = $9 and not recalled"#,
         claimed.id.tenant.as_uuid(),
         earlier,
         claimed.id.incarnation,
@@ -298,6 +429,7 @@ async fn again(
         token.id.as_uuid(),
         token.epoch,
         i32::from(entitled.version.version),
+        entitled.quota_epoch,
     )
     .fetch_optional(connection)
     .await?;
@@ -318,8 +450,13 @@ async fn close(
         return Ok(());
     };
     sqlx::query!(
-        "update allowance set state = 'Closed', returned = granted - used
-         where tenant_id = $1 and allowance_id = $2 and incarnation_id = $3 and state = 'Open'",
+        r#"with closed as (
+               update allowance set state = 'Closed', returned = granted - used
+               where tenant_id = $1 and allowance_id = $2 and incarnation_id = $3
+                 and state = 'Open'
+               returning allowance_id, granted - used as rest
+           )
+           select refund($1, array_agg(allowance_id), array_agg(rest)) from closed"#,
         claimed.id.tenant.as_uuid(),
         allowance,
         claimed.id.incarnation,
@@ -374,5 +511,6 @@ fn granted(entitled: Entitled, allowance: Allowance) -> v1alpha1::Granted {
         purposes,
         data_key: entitled.key.expose().to_vec(),
         ciphertext: entitled.ciphertext.into_bytes(),
+        counted: !entitled.charges.is_empty(),
     }
 }

@@ -46,6 +46,7 @@ pub(crate) enum Answer {
     NoVersion,
     Revoked,
     Expired,
+    QuotaExhausted,
 }
 
 impl Answer {
@@ -59,6 +60,7 @@ impl Answer {
             Self::NoVersion => "NoVersion",
             Self::Revoked => "Revoked",
             Self::Expired => "Expired",
+            Self::QuotaExhausted => "QuotaExhausted",
         }
     }
 }

@@ -136,6 +136,7 @@ async fn record(
         Err(untrue) => return Ok(Err(untrue)),
     };
     store_balances(connection, claimed, &effects).await?;
+    refund(connection, claimed, &effects).await?;
     let seq = request.seq.cast_signed();
     store_served(connection, claimed, seq, &report).await?;
     store_accounted(connection, claimed, seq, &report, &effects).await?;
@@ -199,6 +200,27 @@ async fn store_balances(
         &used,
         &returned,
         &states,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Gives back to quotas what closed allowances leave.
+async fn refund(
+    connection: &mut PgConnection,
+    claimed: &Claimed,
+    effects: &Effects,
+) -> Result<(), sqlx::Error> {
+    if effects.refunds.is_empty() {
+        return Ok(());
+    }
+    let (ids, units): (Vec<Uuid>, Vec<i32>) = effects.refunds.iter().unzip();
+    sqlx::query!(
+        "select refund($1, $2, $3)",
+        claimed.id.tenant.as_uuid(),
+        &ids,
+        &units,
     )
     .execute(connection)
     .await?;

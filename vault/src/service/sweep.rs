@@ -107,6 +107,9 @@ impl VaultService {
                    where tenant_id = $1 and incarnation_id = $2 and state = 'Open'
                      and expires_time < now() - make_interval(secs => $3)
                    returning *
+               ), uncharged as (
+                   update allowance_charge c set open = false from lapsed l
+                   where c.tenant_id = l.tenant_id and c.allowance_id = l.allowance_id
                ), recorded as (
                    insert into access_record
                        (tenant_id, incarnation_id, report_seq, idx, allowance_id, user_uid,

@@ -15,6 +15,7 @@ mod describe;
 mod forged;
 mod grant;
 mod load;
+mod quota;
 mod report;
 mod revoke;
 mod rows;

@@ -1,14 +1,15 @@
 //! Rows changed by SQL while the vault runs: never a granted answer, one record
 //! for each, and no harm to the neighbours.
 
+use bursar_vault::rows::Subject;
 use tonic::Code;
 
 use crate::support::broker::Broker;
 use crate::support::replica::Replica;
-use crate::support::{Bed, Team, consumer, token, user};
+use crate::support::{Bed, Team, consumer, quota, token, user};
 
 /// A column of one of ana's rows, and what it is changed to.
-const TAMPERED: [(&str, &str, &str); 50] = [
+const TAMPERED: [(&str, &str, &str); 65] = [
     ("tenant", "shard", "(shard + 1) % 16"),
     ("tenant", "cluster_id", "'cluster-2'"),
     ("tenant", "namespace", "'elsewhere'"),
@@ -75,6 +76,25 @@ const TAMPERED: [(&str, &str, &str); 50] = [
     ("token_version", "ciphertext", "substr(ciphertext, 2)"),
     ("token_version", "key_version", "2"),
     ("token_version", "mac", "sha256(mac)"),
+    ("quota", "quota_id", "gen_random_uuid()"),
+    ("quota", "name", "'another'"),
+    ("quota", "subject_kind", "'Token'"),
+    (
+        "quota",
+        "subject",
+        "(select user_uid::text from token_user where name = 'bo')",
+    ),
+    ("quota", "counter", "'uploads'"),
+    ("quota", "units", "units + 1"),
+    ("quota", "period_s", "3600"),
+    ("quota", "enforcement", "'Warn'"),
+    ("quota", "epoch", "epoch + 1"),
+    ("quota", "key_version", "2"),
+    ("quota", "mac", "sha256(mac)"),
+    ("quota_set", "quota_ids", "'{}'"),
+    ("quota_set", "epoch", "epoch + 1"),
+    ("quota_set", "key_version", "2"),
+    ("quota_set", "mac", "sha256(mac)"),
 ];
 
 /// A column of a broker's incarnation, and what it is changed to.
@@ -140,6 +160,8 @@ impl Scene {
         let mut di = user("di");
         di.workloads = vec!["other".parse().unwrap()];
         bed.apply_user(&team, &di).await;
+        let limit = quota("limit", Subject::User(ana.uid), 1_000_000);
+        bed.apply_quota(&team, &limit).await;
         let cy = bed.user(&other, "cy").await;
         bed.token(&other, &cy, "stripe").await;
         Self {
@@ -160,6 +182,7 @@ impl Scene {
             "token" => "name = 'github'",
             "consumer" => "token_id = (select token_id from token where name = 'github')",
             "token_version" => "version = 2",
+            "quota" | "quota_set" => "true",
             other => panic!("{other}"),
         };
         format!("tenant_id = '{}' and {which}", self.team.tenant.id())
@@ -238,7 +261,8 @@ async fn no_deciding_column_can_be_changed_by_sql() {
         };
         assert_eq!(scene.failures(noted).await, 1, "{what}");
         scene.neighbour.granted("cy", "stripe").await;
-        if table != "tenant" {
+        // Whom a damaged quota was about is not known.
+        if !["tenant", "quota", "quota_set"].contains(&table) {
             scene.broker.granted("bo", "slack").await;
         }
 

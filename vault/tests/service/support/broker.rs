@@ -248,6 +248,18 @@ impl Events {
         next.expect("the stream ended")
     }
 
+    /// The allowances that have been recalled by now.
+    pub(crate) async fn recalled_so_far(&mut self) -> Vec<String> {
+        let mut recalled = Vec::new();
+        // An event that is there is there at once.
+        while let Ok(event) = tokio::time::timeout(Duration::from_millis(1), self.next()).await {
+            if let event::Event::Recall(recall) = event {
+                recalled.extend(recall.allowance_ids);
+            }
+        }
+        recalled
+    }
+
     /// The next event but "forget denials", which comes with every widening.
     async fn next_loss(&mut self) -> event::Event {
         loop {

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use bursar_seal::{RootKey, RootKeyVersion, RootKeys, Secret, SystemRandom, TokenId};
 use bursar_testbed::Database;
-use bursar_vault::rows::{Consumer, DeletionPolicy, Role};
+use bursar_vault::rows::{Consumer, DeletionPolicy, Enforcement, Role, Subject, Window};
 use bursar_vault::service::Settings;
 use bursar_vault::{
-    Controllers, OpenError, Source, SystemClock, Tenant, TokenSpec, TokenState, TokenValue,
-    UserSpec, UserUid, Vault, VaultConfig,
+    Controllers, Counter, OpenError, QuotaId, QuotaSpec, QuotaState, Source, SystemClock, Tenant,
+    TokenSpec, TokenState, TokenValue, UserSpec, UserUid, Vault, VaultConfig,
 };
 use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
@@ -154,6 +154,25 @@ impl Bed {
         applied.unwrap()
     }
 
+    /// Applies a quota in a namespace that has no other.
+    pub(crate) async fn apply_quota(&self, team: &Team, spec: &QuotaSpec) -> QuotaState {
+        self.apply_quota_of(team, spec, &[spec.id]).await
+    }
+
+    /// Applies one of the namespace's quotas.
+    pub(crate) async fn apply_quota_of(
+        &self,
+        team: &Team,
+        spec: &QuotaSpec,
+        existing: &[QuotaId],
+    ) -> QuotaState {
+        let existing = existing.iter().copied().collect();
+        self.controllers
+            .apply_quota(&team.tenant, spec, &existing)
+            .await
+            .unwrap()
+    }
+
     /// A broker that has attached for a new pod of the service account.
     pub(crate) async fn broker(
         &self,
@@ -262,6 +281,19 @@ pub(crate) fn token(name: &str, user: &UserSpec) -> TokenSpec {
         through_version: None,
         deletion_policy: DeletionPolicy::Retain,
         known_version: None,
+    }
+}
+
+/// A quota for all time on accesses, enforced.
+pub(crate) fn quota(name: &str, subject: Subject, limit: u32) -> QuotaSpec {
+    QuotaSpec {
+        id: QuotaId::from(Uuid::new_v4()),
+        name: name.parse().unwrap(),
+        subject,
+        counter: Counter::accesses(),
+        limit,
+        window: Window::Lifetime,
+        enforcement: Enforcement::Enforce,
     }
 }
 

@@ -1,0 +1,266 @@
+//! Quotas: how much of something may be used in a window of time.
+//!
+//! What is used is counted per usage ([`UsageId`]): a counter, a subject, windows
+//! of one length. A quota is a limit on such a count. Making a quota anew, or
+//! another one on the same, does not begin at zero.
+//!
+//! A row that somebody takes away must not give more. So the ids of all quotas of
+//! a tenant stand in one authenticated row, and while one of them is missing or is
+//! not what the vault wrote, nothing is granted in the tenant: whom it was about is
+//! not known. The controllers write it anew from the object.
+
+mod stored;
+mod usage;
+
+use std::collections::BTreeSet;
+
+use sqlx::PgConnection;
+
+use crate::changes::{self, Change};
+use crate::controllers::Controllers;
+use crate::db_time::DbTime;
+use crate::error::VaultError;
+use crate::integrity::{self, IntegrityFailure};
+use crate::names::{Counter, QuotaId, QuotaName};
+use crate::rows::{Enforcement, Quota, QuotaRow, QuotaSet, Subject, Window, raise};
+use crate::tenant::Tenant;
+
+pub(crate) use stored::Stored;
+pub use usage::UsageId;
+pub(crate) use usage::{Charge, User, charges};
+
+/// A TokenQuota's spec.
+#[derive(Clone, Debug)]
+pub struct QuotaSpec {
+    /// `metadata.uid`.
+    pub id: QuotaId,
+    /// `metadata.name`.
+    pub name: QuotaName,
+    /// Whose uses count.
+    pub subject: Subject,
+    /// What is counted.
+    pub counter: Counter,
+    /// How many units there are in a window.
+    pub limit: u32,
+    /// When it begins anew.
+    pub window: Window,
+    /// What becomes of a use beyond it.
+    pub enforcement: Enforcement,
+}
+
+/// How a quota stands.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct QuotaState {
+    /// Units charged in the present window; `None` for a default, which has a
+    /// count for each user.
+    pub used: Option<i64>,
+    /// When the present window ends; `None` when it does not.
+    pub window_end_time: Option<DbTime>,
+    /// False while brokers hold allowances from before the quota was as strict as
+    /// it is.
+    pub enforced: bool,
+    /// Damaged rows that this call found; they are on record, and this quota's
+    /// was written anew.
+    pub damaged: Vec<IntegrityFailure>,
+}
+
+impl Controllers {
+    /// Makes the vault's rows say what the spec says. A quota that is new or
+    /// stricter recalls what the tenant's brokers hold; one that gives more makes
+    /// them forget denials. `existing` are the TokenQuotas that the namespace has:
+    /// when the list of them is damaged, it is made anew from these.
+    ///
+    /// # Errors
+    /// As [`Controllers::apply_user`].
+    pub async fn apply_quota(
+        &self,
+        tenant: &Tenant,
+        spec: &QuotaSpec,
+        existing: &BTreeSet<QuotaId>,
+    ) -> Result<QuotaState, VaultError> {
+        let mut snapshot = self.snapshot().await?;
+        let stored = Stored::read(&mut snapshot, tenant).await?;
+        let plan = Plan::of(spec, &stored, existing);
+        if plan.is_empty() {
+            let state = state(&mut snapshot, tenant, &plan.quota, stored.damaged).await?;
+            snapshot.commit().await?;
+            integrity::record_all(self.vault(), &state.damaged).await?;
+            return Ok(state);
+        }
+        snapshot.commit().await?;
+        integrity::record_all(self.vault(), &stored.damaged).await?;
+
+        let (mut transaction, tenant) = self.begin_in(tenant.id()).await?;
+        let tenant = &tenant;
+        let stored = Stored::read(&mut transaction, tenant).await?;
+        let plan = Plan::of(spec, &stored, existing);
+        plan.quota
+            .to_row(tenant.keys())
+            .write(&mut transaction)
+            .await?;
+        plan.set
+            .to_row(tenant.keys())
+            .write(&mut transaction)
+            .await?;
+        let mut changes = Vec::new();
+        if plan.stricter {
+            // Whom a quota concerns shows at the next grant.
+            changes.extend(changes::recall_all(&mut transaction, tenant.id()).await?);
+        }
+        if plan.looser {
+            changes.push(Change::Widen);
+        }
+        let state = state(&mut transaction, tenant, &plan.quota, stored.damaged).await?;
+        changes::append(&mut transaction, tenant.shard(), tenant.id(), &changes).await?;
+        transaction.commit().await?;
+        Ok(state)
+    }
+
+    /// Ends a quota. What was used stays counted. Nothing happens when it is gone
+    /// already.
+    ///
+    /// # Errors
+    /// As [`Controllers::apply_user`].
+    pub async fn delete_quota(
+        &self,
+        tenant: &Tenant,
+        id: QuotaId,
+        existing: &BTreeSet<QuotaId>,
+    ) -> Result<(), VaultError> {
+        let mut snapshot = self.snapshot().await?;
+        let stored = Stored::read(&mut snapshot, tenant).await?;
+        snapshot.commit().await?;
+        if stored.set.is_some_and(|set| !set.ids.contains(&id)) {
+            return Ok(());
+        }
+
+        let (mut transaction, tenant) = self.begin_in(tenant.id()).await?;
+        let tenant = &tenant;
+        let stored = Stored::read(&mut transaction, tenant).await?;
+        let mut set = believed_set(&stored, existing);
+        set.ids.retain(|other| *other != id);
+        set.to_row(tenant.keys()).write(&mut transaction).await?;
+        QuotaRow::delete(&mut transaction, tenant.uuid(), id).await?;
+        changes::append(
+            &mut transaction,
+            tenant.shard(),
+            tenant.id(),
+            &[Change::Widen],
+        )
+        .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+}
+
+/// What has to be written so that the rows say what the spec says.
+struct Plan {
+    quota: Quota,
+    set: QuotaSet,
+    /// Something is to be written.
+    differs: bool,
+    /// Somebody may use less than before.
+    stricter: bool,
+    /// Somebody may use more than before.
+    looser: bool,
+}
+
+impl Plan {
+    fn of(spec: &QuotaSpec, stored: &Stored, existing: &BTreeSet<QuotaId>) -> Self {
+        let old = stored.quotas.iter().find(|quota| quota.id == spec.id);
+        let mut set = believed_set(stored, existing);
+        let quota = Quota {
+            id: spec.id,
+            name: spec.name.clone(),
+            subject: spec.subject.clone(),
+            counter: spec.counter.clone(),
+            units: spec.limit.into(),
+            window: spec.window,
+            enforcement: spec.enforcement,
+            epoch: 0,
+        };
+        let same_count = |old: &Quota| {
+            (&old.subject, &old.counter, old.window)
+                == (&quota.subject, &quota.counter, quota.window)
+        };
+        let stricter = old.is_none_or(|old| {
+            !same_count(old)
+                || quota.units < old.units
+                || (quota.enforcement, old.enforcement) == (Enforcement::Enforce, Enforcement::Warn)
+        });
+        let looser = old.is_some_and(|old| {
+            !same_count(old)
+                || quota.units > old.units
+                || (quota.enforcement, old.enforcement) == (Enforcement::Warn, Enforcement::Enforce)
+        });
+        if let Err(place) = set.ids.binary_search(&spec.id) {
+            set.ids.insert(place, spec.id);
+        }
+        let epoch = match old {
+            Some(old) if !stricter => old.epoch,
+            _ => {
+                set.epoch = raise(set.epoch);
+                set.epoch
+            }
+        };
+        let quota = Quota { epoch, ..quota };
+        Self {
+            differs: old != Some(&quota) || stored.set.as_ref() != Some(&set),
+            quota,
+            set,
+            stricter,
+            looser,
+        }
+    }
+
+    const fn is_empty(&self) -> bool {
+        !self.differs
+    }
+}
+
+/// The set as it is or, when it is damaged, as it must be: with a new epoch, so
+/// that what was granted before is granted anew.
+fn believed_set(stored: &Stored, existing: &BTreeSet<QuotaId>) -> QuotaSet {
+    match &stored.set {
+        Some(set) => set.clone(),
+        None => QuotaSet {
+            ids: existing.iter().copied().collect(),
+            epoch: stored.highest_epoch(),
+        },
+    }
+}
+
+async fn state(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    quota: &Quota,
+    damaged: Vec<IntegrityFailure>,
+) -> Result<QuotaState, sqlx::Error> {
+    let usage = UsageId::of(&quota.subject, &quota.counter, quota.window);
+    let row = sqlx::query!(
+        r#"with present as (
+               select case when $3::bigint is null then 0
+                      else floor(extract(epoch from now()))::bigint / $3 end as window_no
+           )
+           select coalesce((select charged from quota_window w
+                            where w.tenant_id = $1 and w.usage_id = $2
+                              and w.window_no = present.window_no), 0) as "used!",
+                  to_timestamp((present.window_no + 1) * $3) as "window_end_time: DbTime",
+                  not exists (select from allowance
+                              where tenant_id = $1 and state = 'Open' and quota_epoch < $4)
+                      as "enforced!"
+           from present"#,
+        tenant.uuid(),
+        usage.as_uuid(),
+        quota.window.period(),
+        quota.epoch,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(QuotaState {
+        used: (quota.subject != Subject::EachUser).then_some(row.used),
+        window_end_time: row.window_end_time,
+        enforced: row.enforced,
+        damaged,
+    })
+}

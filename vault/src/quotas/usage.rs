@@ -1,0 +1,244 @@
+//! What is counted for whom, and which limits there are on it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use bursar_seal::TokenId;
+use uuid::Uuid;
+
+use crate::names::{Counter, ServiceAccountName, UserUid};
+use crate::rows::{Enforcement, Quota, Subject, Window};
+
+/// One count: of a counter, for a subject, in windows of one length. It follows
+/// from these three alone, so that a quota that is made anew goes on counting.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct UsageId(Uuid);
+
+/// Who uses something.
+#[derive(Clone, Debug)]
+pub(crate) struct User<'a> {
+    pub(crate) user: UserUid,
+    pub(crate) token: TokenId,
+    pub(crate) service_account: &'a ServiceAccountName,
+}
+
+/// One count that a use goes to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Charge {
+    pub(crate) usage: UsageId,
+    /// For people who look into the database.
+    pub(crate) description: String,
+    /// In seconds.
+    pub(crate) period: Option<i64>,
+    /// `None` when a limit only warns.
+    pub(crate) limit: Option<i64>,
+}
+
+impl UsageId {
+    /// The count of a subject; `EachUser` has none, but one for each user.
+    pub(crate) fn of(subject: &Subject, counter: &Counter, window: Window) -> Self {
+        let (kind, name) = (subject.kind(), subject.text());
+        let period = window.period().unwrap_or(0).to_string();
+        let mut context = Context::new(&SHA256);
+        for field in [kind, &name, counter.as_str(), &period] {
+            context.update(&(field.len() as u64).to_be_bytes());
+            context.update(field.as_bytes());
+        }
+        let mut id = [0; 16];
+        id.copy_from_slice(&context.finish().as_ref()[..16]);
+        Self(Uuid::from_bytes(id))
+    }
+
+    pub(crate) const fn as_uuid(self) -> Uuid {
+        self.0
+    }
+}
+
+impl From<Uuid> for UsageId {
+    fn from(id: Uuid) -> Self {
+        Self(id)
+    }
+}
+
+impl fmt::Display for UsageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a use of `counter` by `user` is charged to, in the order of the counts.
+/// Several quotas on one count are one charge, under the least of their limits.
+pub(crate) fn charges(quotas: &[Quota], counter: &Counter, user: &User<'_>) -> Vec<Charge> {
+    let mut charges: BTreeMap<UsageId, Charge> = BTreeMap::new();
+    for quota in quotas.iter().filter(|quota| quota.counter == *counter) {
+        let Some(subject) = counted(quota, quotas, user) else {
+            continue;
+        };
+        let limit = match quota.enforcement {
+            Enforcement::Enforce => Some(quota.units),
+            Enforcement::Warn => None,
+        };
+        let usage = UsageId::of(&subject, counter, quota.window);
+        charges
+            .entry(usage)
+            .and_modify(|charge| charge.limit = least(charge.limit, limit))
+            .or_insert_with(|| Charge {
+                usage,
+                description: describe(&subject, counter, quota.window),
+                period: quota.window.period(),
+                limit,
+            });
+    }
+    charges.into_values().collect()
+}
+
+/// The subject whose count a quota looks at, if it is about this user.
+fn counted(quota: &Quota, quotas: &[Quota], user: &User<'_>) -> Option<Subject> {
+    let own = Subject::User(user.user);
+    let concerned = match &quota.subject {
+        Subject::User(uid) => *uid == user.user,
+        Subject::Token(id) => *id == user.token,
+        Subject::ServiceAccount(name) => name == user.service_account,
+        // A default gives way to what was said of this user.
+        Subject::EachUser => {
+            let replaces = |other: &Quota| {
+                other.subject == own
+                    && other.counter == quota.counter
+                    && other.window == quota.window
+            };
+            return (!quotas.iter().any(replaces)).then_some(own);
+        }
+    };
+    concerned.then(|| quota.subject.clone())
+}
+
+fn least(a: Option<i64>, b: Option<i64>) -> Option<i64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, other) => one.or(other),
+    }
+}
+
+fn describe(subject: &Subject, counter: &Counter, window: Window) -> String {
+    let (kind, name) = (subject.kind(), subject.text());
+    match window {
+        Window::Lifetime => format!("{counter} of {kind} {name}"),
+        Window::Period(seconds) => format!("{counter} of {kind} {name} in {seconds} s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+    use crate::names::QuotaId;
+
+    const ANA: u128 = 1;
+    const BO: u128 = 2;
+    const GITHUB: u128 = 3;
+    const DAY: Window = Window::Period(NonZeroU32::new(86_400).unwrap());
+
+    fn accesses() -> Counter {
+        "accesses".parse().unwrap()
+    }
+
+    fn quota(subject: Subject, units: i64, window: Window) -> Quota {
+        Quota {
+            id: QuotaId::from(Uuid::from_u128(9)),
+            name: "limit".parse().unwrap(),
+            subject,
+            counter: accesses(),
+            units,
+            window,
+            enforcement: Enforcement::Enforce,
+            epoch: 1,
+        }
+    }
+
+    fn user(uid: u128) -> Subject {
+        Subject::User(Uuid::from_u128(uid).into())
+    }
+
+    /// The limits on a read of ana's github by the service account app.
+    fn limits(quotas: &[Quota]) -> Vec<Option<i64>> {
+        let app = "app".parse().unwrap();
+        let reader = User {
+            user: Uuid::from_u128(ANA).into(),
+            token: Uuid::from_u128(GITHUB).into(),
+            service_account: &app,
+        };
+        let mut limits: Vec<_> = charges(quotas, &accesses(), &reader)
+            .into_iter()
+            .map(|charge| charge.limit)
+            .collect();
+        limits.sort_unstable();
+        limits
+    }
+
+    #[test]
+    fn a_quota_concerns_its_own_subject_alone() {
+        let app = |name: &str| Subject::ServiceAccount(name.parse().unwrap());
+        let token = |id| Subject::Token(Uuid::from_u128(id).into());
+        let quotas = [
+            quota(user(ANA), 1, DAY),
+            quota(user(BO), 2, DAY),
+            quota(token(GITHUB), 3, DAY),
+            quota(token(ANA), 4, DAY),
+            quota(app("app"), 5, DAY),
+            quota(app("other"), 6, DAY),
+        ];
+        assert_eq!(limits(&quotas), [Some(1), Some(3), Some(5)]);
+        let uploads = Quota {
+            counter: "filesUploaded".parse().unwrap(),
+            ..quota(user(ANA), 1, DAY)
+        };
+        assert_eq!(limits(&[uploads]), []);
+    }
+
+    #[test]
+    fn a_users_own_quota_replaces_the_default_of_the_same_window() {
+        let default = quota(Subject::EachUser, 10, DAY);
+        assert_eq!(limits(&[default.clone()]), [Some(10)]);
+        let own = quota(user(ANA), 99, DAY);
+        assert_eq!(limits(&[default.clone(), own]), [Some(99)]);
+        let of_another = quota(user(BO), 99, DAY);
+        assert_eq!(limits(&[default.clone(), of_another]), [Some(10)]);
+        let for_good = quota(user(ANA), 99, Window::Lifetime);
+        assert_eq!(limits(&[default, for_good]), [Some(10), Some(99)]);
+    }
+
+    #[test]
+    fn several_quotas_on_one_count_are_the_least_that_is_enforced() {
+        let warns = Quota {
+            enforcement: Enforcement::Warn,
+            ..quota(user(ANA), 1, DAY)
+        };
+        assert_eq!(limits(&[warns.clone()]), [None]);
+        let quotas = [warns, quota(user(ANA), 8, DAY), quota(user(ANA), 5, DAY)];
+        assert_eq!(limits(&quotas), [Some(5)]);
+    }
+
+    #[test]
+    fn a_count_depends_on_each_of_its_parts() {
+        let of = |subject: &Subject, counter: &str, window| {
+            UsageId::of(subject, &counter.parse().unwrap(), window)
+        };
+        let ids = [
+            of(&user(ANA), "accesses", DAY),
+            of(&user(BO), "accesses", DAY),
+            of(&user(ANA), "uploads", DAY),
+            of(&user(ANA), "accesses", Window::Lifetime),
+            of(
+                &Subject::Token(Uuid::from_u128(ANA).into()),
+                "accesses",
+                DAY,
+            ),
+        ];
+        for (place, id) in ids.iter().enumerate() {
+            assert!(!ids[..place].contains(id), "{place}");
+        }
+        assert_eq!(ids[0], of(&user(ANA), "accesses", DAY));
+    }
+}
