@@ -21,7 +21,7 @@ fn every_simulated_broker_hears_of_every_revocation() {
 
     let summary = fs::read(folder.path().join("bench/summary.json")).unwrap();
     let summary: Value = serde_json::from_slice(&summary).unwrap();
-    let names: Vec<_> = summary["rows"]
+    let names: Vec<_> = summary
         .as_array()
         .unwrap()
         .iter()
