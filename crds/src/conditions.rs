@@ -56,12 +56,18 @@ pub fn set<R: Reason>(
 ///
 /// It is the reason of `Usable`, which says what a reader of the token meets; but while `Ready` is
 /// not true and nothing deliberate stands in the way, it is the reason of `Ready`, which says what
-/// to mend.
+/// to mend first.
 pub fn summary(conditions: &[Condition]) -> String {
     let usable = find(conditions, ConditionType::Usable);
     let ready = find(conditions, ConditionType::Ready);
+    let unfinished = [
+        UsableReason::NoVersion,
+        UsableReason::NoReader,
+        UsableReason::NoWorkload,
+    ];
     let deliberate = |c: &&Condition| {
-        c.status == ConditionStatus::False.as_str() && c.reason != UsableReason::NoVersion.as_str()
+        c.status == ConditionStatus::False.as_str()
+            && !unfinished.iter().any(|reason| reason.as_str() == c.reason)
     };
     let failed = |c: &&Condition| c.status != ConditionStatus::True.as_str();
     usable
@@ -207,6 +213,10 @@ mod tests {
             (R::Reconciled, U::RevokedBySpec, "RevokedBySpec"),
             (R::SourceNotFound, U::Serving, "SourceNotFound"),
             (R::SourceNotFound, U::NoVersion, "SourceNotFound"),
+            (R::SourceNotFound, U::NoReader, "SourceNotFound"),
+            (R::Reconciled, U::NoReader, "NoReader"),
+            (R::EmailTaken, U::NoWorkload, "EmailTaken"),
+            (R::Reconciled, U::NoWorkload, "NoWorkload"),
             (R::SourceNotFound, U::RevokedBySpec, "RevokedBySpec"),
             (R::Pending, U::Pending, "Pending"),
         ] {

@@ -1,5 +1,7 @@
 //! What the conditions of an object come to say. Pure.
 
+use std::time::Duration;
+
 use bursar_crds::conditions::{self, Condition};
 use bursar_crds::names::{ONBOARDED_CLUSTER_ROLE, OPERATOR_NAMESPACE, OPERATOR_SERVICE_ACCOUNT};
 use bursar_crds::reasons::{ConditionStatus, ConditionType, ReadyReason, Reason, UsableReason};
@@ -31,13 +33,17 @@ pub(crate) struct Verdict {
     pub(crate) usable: Option<Said<UsableReason>>,
 }
 
-/// The sentence for a namespace whose Secrets may not be read.
-pub(crate) fn not_onboarded(namespace: &str) -> Said<ReadyReason> {
+/// The sentence for a namespace whose Secrets may not be read, when that is asked again every
+/// `asked_every`.
+pub(crate) fn not_onboarded(namespace: &str, asked_every: Duration) -> Said<ReadyReason> {
+    let seconds = asked_every.as_secs();
     let message = format!(
         "Bursar may not read Secrets in this namespace, so nothing new is stored (what is stored \
-         stays in force); its administrator lets Bursar in with: kubectl create rolebinding \
-         bursar --namespace {namespace} --clusterrole {ONBOARDED_CLUSTER_ROLE} --serviceaccount \
-         {OPERATOR_NAMESPACE}:{OPERATOR_SERVICE_ACCOUNT}"
+         stays in force): a RoleBinding is missing here that gives ClusterRole \
+         {ONBOARDED_CLUSTER_ROLE} to ServiceAccount {OPERATOR_NAMESPACE}/{OPERATOR_SERVICE_ACCOUNT}. \
+         A new one is noticed within {seconds} seconds; the namespace's administrator creates it \
+         with: kubectl create rolebinding bursar --namespace {namespace} --clusterrole \
+         {ONBOARDED_CLUSTER_ROLE} --serviceaccount {OPERATOR_NAMESPACE}:{OPERATOR_SERVICE_ACCOUNT}"
     );
     Said::new(ReadyReason::NamespaceNotOnboarded, message)
 }
@@ -147,11 +153,27 @@ fn is_deliberate(reason: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use bursar_crds::StoredTokenStatus;
     use bursar_crds::reasons::{ReadyReason, UsableReason};
     use jiff::Timestamp;
 
-    use super::{Said, Verdict, news, with_verdict};
+    use super::{Said, Verdict, news, not_onboarded, with_verdict};
+
+    #[test]
+    fn a_namespace_that_is_not_onboarded_is_told_which_binding_is_missing_and_how_soon_one_counts()
+    {
+        let said = not_onboarded("team", Duration::from_secs(30)).message;
+        for words in [
+            "ClusterRole bursar-onboarded to ServiceAccount bursar-system/bursar-operator",
+            "within 30 seconds",
+            "kubectl create rolebinding bursar --namespace team --clusterrole bursar-onboarded \
+             --serviceaccount bursar-system:bursar-operator",
+        ] {
+            assert!(said.contains(words), "no {words:?} in {said:?}");
+        }
+    }
 
     fn verdict(ready: ReadyReason, usable: Option<UsableReason>) -> Verdict {
         let usable = usable.map(|usable| Said::new(usable, "u"));

@@ -1,6 +1,7 @@
 //! StoredTokens: dereference, validate, apply, status.
 
 mod dereference;
+mod readers;
 mod validate;
 mod verdict;
 
@@ -44,7 +45,8 @@ impl Reconciled for StoredToken {
         // Without the finalizer nothing was ever stored, and nothing is until the namespace is
         // onboarded. With it, what was stored must still hear of a revocation.
         if secrets.is_none() && !has_finalizer(self) {
-            tell(self, object, &verdict::not_stored(&namespace), context).await?;
+            let verdict = verdict::not_stored(context.onboarding.missing(&namespace));
+            tell(self, object, &verdict, context).await?;
             return Ok(Progress::Waiting);
         }
 
