@@ -5,6 +5,11 @@ use kube::{Client, Resource};
 
 use crate::kind::{Guarded, Kind};
 
+/// A new version of a token was stored.
+pub(crate) const VERSION_STORED: &str = "VersionStored";
+/// The value of a version just stored is probably not what its author meant.
+pub(crate) const VALUE_ENDS_IN_WHITESPACE: &str = "ValueEndsInWhitespace";
+
 /// Longer notes, in bytes, are refused by the API server.
 const MAX_NOTE: usize = 1024;
 

@@ -47,6 +47,14 @@ impl SourceValue {
             Self::Unavailable(_) => Source::Unavailable,
         }
     }
+
+    /// Whether it is a value with something behind it that most people do not see.
+    pub(super) fn ends_in_whitespace(&self) -> bool {
+        match self {
+            Self::Value(value) => value.expose().last().is_some_and(u8::is_ascii_whitespace),
+            Self::Generate(_) | Self::Unavailable(_) => false,
+        }
+    }
 }
 
 /// `Ok(None)` when the Secret is about to be heard of.

@@ -104,6 +104,25 @@ fn a_labelled_secret_of_an_allowed_type_gives_its_value() {
 }
 
 #[test]
+fn whitespace_behind_a_value_is_seen_and_stays() {
+    for (bytes, ends) in [
+        ("planted-value\n", true),
+        ("planted-value\r\n", true),
+        ("planted-value ", true),
+        ("\t", true),
+        ("planted-value", false),
+        (" planted\nvalue", false),
+    ] {
+        let valid = valid(&from_secret(), secret("Opaque", value(bytes.as_bytes())));
+        assert_eq!(valid.source.ends_in_whitespace(), ends, "{bytes:?}");
+        match valid.source {
+            SourceValue::Value(value) => assert_eq!(value.expose(), bytes.as_bytes()),
+            _ => panic!("{bytes:?} is a value"),
+        }
+    }
+}
+
+#[test]
 fn every_bad_source_has_its_reason_and_a_sentence_that_names_the_secret() {
     let long = vec![b'x'; 32_769];
     let cases = [
