@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bursar_crds::conditions::{self, Condition};
+use bursar_crds::conditions::{self, Condition, Summary};
 use bursar_crds::names::{ONBOARDED_CLUSTER_ROLE, OPERATOR_NAMESPACE, OPERATOR_SERVICE_ACCOUNT};
 use bursar_crds::reasons::{ConditionStatus, ConditionType, ReadyReason, Reason, UsableReason};
 use bursar_crds::{StoredTokenStatus, TokenUserStatus};
@@ -51,7 +51,7 @@ pub(crate) fn not_onboarded(namespace: &str, asked_every: Duration) -> Said<Read
 /// What the status of every kind of ours begins with.
 pub(crate) trait Status: Clone + Default + PartialEq + Serialize + Send + Sync {
     fn conditions(&mut self) -> &mut Vec<Condition>;
-    fn set_reason(&mut self, reason: String);
+    fn set_summary(&mut self, summary: Summary);
     fn set_observed_generation(&mut self, generation: Option<i64>);
 }
 
@@ -62,8 +62,9 @@ macro_rules! status {
                 &mut self.conditions
             }
 
-            fn set_reason(&mut self, reason: String) {
-                self.reason = Some(reason);
+            fn set_summary(&mut self, summary: Summary) {
+                self.reason = Some(summary.reason);
+                self.message = Some(summary.message);
             }
 
             fn set_observed_generation(&mut self, generation: Option<i64>) {
@@ -93,8 +94,8 @@ pub(crate) fn with_verdict<S: Status>(
         }
         None => {}
     }
-    let reason = conditions::summary(list);
-    status.set_reason(reason);
+    let summary = conditions::summary(list);
+    status.set_summary(summary);
     status.set_observed_generation(generation);
     status
 }
