@@ -58,3 +58,21 @@ impl Events {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{VALUE_ENDS_IN_WHITESPACE, VERSION_STORED};
+
+    #[test]
+    fn the_reference_has_every_event_that_no_condition_gives() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        for (reason, type_) in [
+            (VERSION_STORED, "Normal"),
+            (VALUE_ENDS_IN_WHITESPACE, "Warning"),
+        ] {
+            let row = format!("| `{reason}` | {type_} |");
+            assert!(page.contains(&row), "no row {row:?}");
+        }
+    }
+}
