@@ -12,6 +12,7 @@
 mod attach;
 mod away;
 mod describe;
+mod floods;
 mod forged;
 mod grant;
 mod load;
