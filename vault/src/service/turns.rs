@@ -3,7 +3,8 @@
 //! Each call takes a database connection for a moment. One broker gets few of
 //! them, however many calls it makes, and all brokers together leave some to
 //! what must not wait for them: the change feed, the sweep and the controllers.
-//! Who has to wait waits in the order of arrival.
+//! Who has to wait waits in the order of arrival, for as long as its caller does,
+//! and not for a connection, where a crowd would be turned away after 5 seconds.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -11,6 +11,7 @@
 
 mod attach;
 mod away;
+mod crowd;
 mod describe;
 mod floods;
 mod forged;
