@@ -15,9 +15,8 @@ struct Flags {
     /// The folder to write bench/summary.json to
     #[arg(long, default_value = "target", value_name = "FOLDER")]
     target: PathBuf,
-    /// Measure this part alone
-    #[arg(long, value_name = "PART")]
-    only: Option<run::Part>,
+    #[command(flatten)]
+    plan: run::Plan,
 }
 
 // One thread: the kernel ends the processes we start with the thread that started them,
@@ -39,7 +38,7 @@ async fn measure(flags: Flags) -> Result<(), Box<dyn Error>> {
         signal(SignalKind::terminate())?,
     );
     let rows = tokio::select! {
-        rows = run::run(flags.only) => rows?,
+        rows = run::run(flags.plan) => rows?,
         // What has been started is ended when the run is dropped.
         _ = interrupt.recv() => return Err("interrupted".into()),
         _ = terminate.recv() => return Err("terminated".into()),

@@ -16,7 +16,6 @@ use crate::stats::Samples;
 use crate::team::{Team, TeamError, USER};
 use crate::workload::{Connection, WorkloadError};
 
-const BROKERS: usize = 1_000;
 const TOKENS: usize = 5;
 /// A broker that has not heard by then has not heard at all: its lease is over.
 const HEAR_LIMIT: Duration = Duration::from_secs(60);
@@ -44,10 +43,12 @@ pub enum RevocationError {
     Workload(#[from] WorkloadError),
     /// Some brokers were never told, or could not answer.
     #[error(
-        "of {BROKERS} brokers {stopped} had stopped serving a revoked token after {} s, and {closed} had told the vault",
+        "of {brokers} brokers {stopped} had stopped serving a revoked token after {} s, and {closed} had told the vault",
         HEAR_LIMIT.as_secs()
     )]
     NotHeard {
+        /// How many were attached.
+        brokers: usize,
         /// How many had stopped.
         stopped: usize,
         /// How many had said so.
@@ -56,6 +57,13 @@ pub enum RevocationError {
     /// The real broker never served or never stopped.
     #[error("the broker beside them did not serve a token and then stop")]
     NotStopped,
+}
+
+/// Where a revocation is heard of.
+struct Hears<'a> {
+    brokers: usize,
+    commits: &'a mut Commits,
+    told: &'a mut UnboundedReceiver<Told>,
 }
 
 /// What one revocation has shown.
@@ -68,7 +76,7 @@ struct Observed {
     to_last_token: Duration,
 }
 
-/// Attaches the simulated brokers, and revokes one token after the other.
+/// Attaches `brokers` simulated ones, and revokes one token after the other.
 ///
 /// # Errors
 /// When a single broker cannot attach, hold an allowance, or does not hear.
@@ -78,6 +86,7 @@ pub async fn measure(
     vault: &VaultAddress,
     database_url: &str,
     broker: &Broker,
+    brokers: usize,
 ) -> Result<Vec<Row>, RevocationError> {
     let tokens: Vec<String> = (0..TOKENS)
         .map(|number| format!("revoked-{number}"))
@@ -85,20 +94,25 @@ pub async fn measure(
     for token in &tokens {
         team.add_token(token, &format!("value-of-{token}")).await?;
     }
-    eprintln!("bench: attaching {BROKERS} brokers, 20 a second ...");
-    let brokers = fleet::attach(testbed, team.namespace(), vault, BROKERS).await?;
+    eprintln!("bench: attaching {brokers} brokers, 20 a second ...");
+    let fleet = fleet::attach(testbed, team.namespace(), vault, brokers).await?;
     eprintln!("bench: revoking {TOKENS} tokens that all of them hold ...");
-    let brokers = fleet::hold(brokers, USER, &tokens).await?;
+    let fleet = fleet::hold(fleet, USER, &tokens).await?;
 
     let mut commits = Commits::listen(database_url).await?;
     let (teller, mut told) = unbounded_channel();
     let mut obeying = JoinSet::new();
-    for broker in brokers {
+    for broker in fleet {
         obeying.spawn(broker.obey(teller.clone()));
     }
     let mut observed = Vec::new();
     for (index, token) in tokens.iter().enumerate() {
-        let revoked = revoke(team, broker, &mut commits, &mut told, index, token).await;
+        let mut hears = Hears {
+            brokers,
+            commits: &mut commits,
+            told: &mut told,
+        };
+        let revoked = revoke(team, broker, &mut hears, index, token).await;
         if revoked.is_err() {
             // A simulated broker that failed is the better explanation.
             while let Some(done) = obeying.try_join_next() {
@@ -111,16 +125,15 @@ pub async fn measure(
     while let Some(done) = obeying.join_next().await {
         retries += done??;
     }
-    let mut rows = rows(&observed);
-    rows.push(retries_row(retries));
+    let mut rows = rows(&observed, brokers);
+    rows.push(retries_row(retries, brokers));
     Ok(rows)
 }
 
 async fn revoke(
     team: &Team,
     broker: &Broker,
-    commits: &mut Commits,
-    told: &mut UnboundedReceiver<Told>,
+    hears: &mut Hears<'_>,
     index: usize,
     token: &str,
 ) -> Result<Observed, RevocationError> {
@@ -134,14 +147,15 @@ async fn revoke(
     let (revoked, last_token, all_stopped) = tokio::join!(
         team.revoke(token, 1),
         last_token(&mut workload, bearer, &body),
-        stops(told, index),
+        stops(hears.told, hears.brokers, index),
     );
     revoked?;
     let (last_token, all_stopped) = (last_token?, all_stopped?);
     let since = |start: Instant| all_stopped.iter().map(move |at| at.duration_since(start));
     Ok(Observed {
         to_stop: since(start).collect(),
-        commit_to_stop: commits
+        commit_to_stop: hears
+            .commits
             .first_since(start)
             .map(|at| since(at).collect())
             .unwrap_or_default(),
@@ -153,12 +167,13 @@ async fn revoke(
 /// all of them have told the vault, so that the next revocation finds it at rest.
 async fn stops(
     told: &mut UnboundedReceiver<Told>,
+    brokers: usize,
     index: usize,
 ) -> Result<Vec<Instant>, RevocationError> {
-    let mut stopped = Vec::with_capacity(BROKERS);
+    let mut stopped = Vec::with_capacity(brokers);
     let mut closed = 0;
     let listen = async {
-        while closed < BROKERS {
+        while closed < brokers {
             match told.recv().await {
                 Some(Told::Stopped(token, at)) if token == index => stopped.push(at),
                 Some(Told::Closed(token)) if token == index => closed += 1,
@@ -169,8 +184,9 @@ async fn stops(
     };
     // Whether in time or not, what counts is how many have been heard of.
     let _ = tokio::time::timeout(HEAR_LIMIT, listen).await;
-    if closed < BROKERS {
+    if closed < brokers {
         return Err(RevocationError::NotHeard {
+            brokers,
             stopped: stopped.len(),
             closed,
         });
@@ -199,22 +215,22 @@ async fn last_token(
 }
 
 /// Calls that are made again succeed in the end: without this row nobody would see them.
-fn retries_row(retries: u64) -> Row {
+fn retries_row(retries: u64, brokers: usize) -> Row {
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
     let retries = retries as f64;
-    Row::new(format!("retries of {BROKERS} brokers"), retries, "calls")
+    Row::new(format!("retries of {brokers} brokers"), retries, "calls")
         .target(Target::AtMost(0.0))
         .how("grants and reports that the vault answered with UNAVAILABLE, from attach to the end")
 }
 
-fn rows(observed: &[Observed]) -> Vec<Row> {
+fn rows(observed: &[Observed], brokers: usize) -> Vec<Row> {
     let how = format!("{TOKENS} revocations; simulated brokers over the real protocol");
     let mut rows = Vec::new();
     let mut percentiles = |name: &str, samples: Option<Samples>, target: Option<Target>| {
         let Some(samples) = samples else { return };
         let row = |percent| {
             Row::new(
-                format!("{name}, {BROKERS} brokers, p{percent}"),
+                format!("{name}, {brokers} brokers, p{percent}"),
                 samples.percentile(percent),
                 "ms",
             )

@@ -107,8 +107,19 @@ pub enum Part {
     Revocation,
 }
 
-/// Measures `only` that part or, without one, everything, on the testbed that
-/// `testbed exec` has started around this process.
+/// What is measured, and how much of it.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct Plan {
+    /// Measure this part alone
+    #[arg(long, value_name = "PART")]
+    pub only: Option<Part>,
+    /// How many brokers are attached when a token is revoked
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
+    pub brokers: usize,
+}
+
+/// Measures what is planned on the testbed that `testbed exec` has started around this
+/// process.
 ///
 /// Call this on the main thread: the processes it starts end when that thread does.
 ///
@@ -117,20 +128,20 @@ pub enum Part {
 ///
 /// # Errors
 /// When anything fails: a run has all its rows or none.
-pub async fn run(only: Option<Part>) -> Result<Vec<Row>, RunError> {
-    tokio::time::timeout(LIMIT, measure(only))
+pub async fn run(plan: Plan) -> Result<Vec<Row>, RunError> {
+    tokio::time::timeout(LIMIT, measure(plan))
         .await
         .map_err(|_| RunError::TooSlow)?
 }
 
-async fn measure(only: Option<Part>) -> Result<Vec<Row>, RunError> {
+async fn measure(plan: Plan) -> Result<Vec<Row>, RunError> {
     limits::raise_open_files()?;
     let mut rows = vec![machine::row()];
     let testbed = bursar_testbed::shared();
     let operator = Operator::start(&testbed).await?;
     let scene = Scene::set(&testbed, &operator).await?;
 
-    let asked_for = |part| only.is_none_or(|only| only == part);
+    let asked_for = |part| plan.only.is_none_or(|only| only == part);
     if asked_for(Part::Start) {
         rows.extend(startup::measure(&scene.pod).await?);
     }
@@ -142,7 +153,7 @@ async fn measure(only: Option<Part>) -> Result<Vec<Row>, RunError> {
         rows.extend(secret_change::measure(&scene.team, &broker).await?);
     }
     if asked_for(Part::Revocation) {
-        rows.extend(scene.revocation(&broker).await?);
+        rows.extend(scene.revocation(&broker, plan.brokers).await?);
     }
     Ok(rows)
 }
@@ -227,15 +238,15 @@ impl<'a> Scene<'a> {
         Ok(rows)
     }
 
-    async fn revocation(&self, broker: &Broker) -> Result<Vec<Row>, RunError> {
+    async fn revocation(&self, broker: &Broker, brokers: usize) -> Result<Vec<Row>, RunError> {
         let vault = VaultAddress {
             url: self.operator.vault_url(),
             server_name: VAULT_NAME.to_owned(),
             tls: tls::client_config(self.pod.ca().as_bytes())?,
         };
-        let database_url = self.database_url();
+        let (testbed, team, database_url) = (self.testbed, &self.team, self.database_url());
         let rows =
-            revocation::measure(self.testbed, &self.team, &vault, database_url, broker).await?;
+            revocation::measure(testbed, team, &vault, database_url, broker, brokers).await?;
         Ok(rows)
     }
 }

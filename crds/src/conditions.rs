@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::reasons::{ConditionStatus, ConditionType, ReadyReason, Reason, UsableReason};
-use crate::syntax::MAX_REASON;
+use crate::syntax::{MAX_MESSAGE, MAX_REASON};
 
 /// What a fresh object says until a controller has looked at it.
 const PENDING_MESSAGE: &str =
@@ -51,24 +51,41 @@ pub fn set<R: Reason>(
     conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
 }
 
-/// The one word of the REASON column, kept in `status.reason` because a column cannot choose
-/// between two conditions.
+/// What the columns REASON and MESSAGE show, kept in `status` because a column cannot choose between
+/// two conditions.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Summary {
+    /// The reason of one of the conditions.
+    pub reason: String,
+    /// The sentence that goes with it.
+    pub message: String,
+}
+
+/// The most telling of the conditions.
 ///
-/// It is the reason of `Usable`, which says what a reader of the token meets; but while `Ready` is
-/// not true and nothing deliberate stands in the way, it is the reason of `Ready`, which says what
-/// to mend.
-pub fn summary(conditions: &[Condition]) -> String {
+/// It is `Usable`, which says what a reader of the token meets; but while `Ready` is not true and
+/// nothing deliberate stands in the way, it is `Ready`, which says what to mend first.
+pub fn summary(conditions: &[Condition]) -> Summary {
     let usable = find(conditions, ConditionType::Usable);
     let ready = find(conditions, ConditionType::Ready);
+    let unfinished = [
+        UsableReason::NoVersion,
+        UsableReason::NoReader,
+        UsableReason::NoWorkload,
+    ];
     let deliberate = |c: &&Condition| {
-        c.status == ConditionStatus::False.as_str() && c.reason != UsableReason::NoVersion.as_str()
+        c.status == ConditionStatus::False.as_str()
+            && !unfinished.iter().any(|reason| reason.as_str() == c.reason)
     };
     let failed = |c: &&Condition| c.status != ConditionStatus::True.as_str();
     usable
         .filter(deliberate)
         .or(ready.filter(failed))
         .or(usable)
-        .map_or_else(|| ReadyReason::Pending.to_string(), |c| c.reason.clone())
+        .map_or_else(pending_summary, |c| Summary {
+            reason: c.reason.clone(),
+            message: c.message.clone(),
+        })
 }
 
 /// A time as status holds it. Kubernetes writes whole seconds, so what is compared with a status
@@ -80,13 +97,22 @@ pub fn whole_seconds(time: Timestamp) -> Time {
 
 /// The status every object starts with, so that "no condition yet" never reads as ready.
 pub(crate) fn pending_status() -> Value {
+    let Summary { reason, message } = pending_summary();
     json!({
-        "reason": ReadyReason::Pending.as_str(),
+        "reason": reason,
+        "message": message,
         "conditions": [
             pending_condition(ReadyReason::Pending),
             pending_condition(UsableReason::Pending),
         ],
     })
+}
+
+fn pending_summary() -> Summary {
+    Summary {
+        reason: ReadyReason::Pending.to_string(),
+        message: PENDING_MESSAGE.to_owned(),
+    }
 }
 
 fn pending_condition<R: Reason>(pending: R) -> Value {
@@ -142,7 +168,7 @@ pub(crate) fn schema(_: &mut SchemaGenerator) -> Schema {
                 "message": {
                     "description": "Why, and what to do, for a person.",
                     "type": "string",
-                    "maxLength": 32768,
+                    "maxLength": MAX_MESSAGE,
                 },
             },
         },
@@ -159,8 +185,8 @@ mod tests {
 
     fn with(ready: ReadyReason, usable: UsableReason) -> Vec<Condition> {
         let mut conditions = vec![];
-        set(&mut conditions, usable, "", Some(1), at(0));
-        set(&mut conditions, ready, "", Some(1), at(0));
+        set(&mut conditions, usable, "usable", Some(1), at(0));
+        set(&mut conditions, ready, "ready", Some(1), at(0));
         conditions
     }
 
@@ -168,8 +194,20 @@ mod tests {
     fn setting_what_is_there_changes_nothing() {
         let mut conditions = with(ReadyReason::Reconciled, UsableReason::Serving);
         let before = conditions.clone();
-        set(&mut conditions, UsableReason::Serving, "", Some(1), at(9));
-        set(&mut conditions, ReadyReason::Reconciled, "", Some(1), at(9));
+        set(
+            &mut conditions,
+            UsableReason::Serving,
+            "usable",
+            Some(1),
+            at(9),
+        );
+        set(
+            &mut conditions,
+            ReadyReason::Reconciled,
+            "ready",
+            Some(1),
+            at(9),
+        );
         assert_eq!(conditions, before);
     }
 
@@ -200,18 +238,28 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_is_the_word_a_reader_needs() {
+    fn the_summary_is_the_reason_a_reader_needs_with_its_own_sentence() {
         use {ReadyReason as R, UsableReason as U};
-        for (ready, usable, word) in [
-            (R::Reconciled, U::Serving, "Serving"),
-            (R::Reconciled, U::RevokedBySpec, "RevokedBySpec"),
-            (R::SourceNotFound, U::Serving, "SourceNotFound"),
-            (R::SourceNotFound, U::NoVersion, "SourceNotFound"),
-            (R::SourceNotFound, U::RevokedBySpec, "RevokedBySpec"),
-            (R::Pending, U::Pending, "Pending"),
+        for (ready, usable, word, of) in [
+            (R::Reconciled, U::Serving, "Serving", "usable"),
+            (R::Reconciled, U::RevokedBySpec, "RevokedBySpec", "usable"),
+            (R::SourceNotFound, U::Serving, "SourceNotFound", "ready"),
+            (R::SourceNotFound, U::NoVersion, "SourceNotFound", "ready"),
+            (R::SourceNotFound, U::NoReader, "SourceNotFound", "ready"),
+            (R::Reconciled, U::NoReader, "NoReader", "usable"),
+            (R::EmailTaken, U::NoWorkload, "EmailTaken", "ready"),
+            (R::Reconciled, U::NoWorkload, "NoWorkload", "usable"),
+            (
+                R::SourceNotFound,
+                U::RevokedBySpec,
+                "RevokedBySpec",
+                "usable",
+            ),
+            (R::Pending, U::Pending, "Pending", "ready"),
         ] {
-            assert_eq!(summary(&with(ready, usable)), word);
+            let Summary { reason, message } = summary(&with(ready, usable));
+            assert_eq!((reason.as_str(), message.as_str()), (word, of));
         }
-        assert_eq!(summary(&[]), "Pending");
+        assert_eq!(summary(&[]), pending_summary());
     }
 }

@@ -164,6 +164,11 @@ reasons! {
         RevokedBySpec => False,
         /// StoredToken: `expirationTime` has passed.
         Expired => False,
+        /// StoredToken: a version could be served, and no service account may read it: the user has
+        /// no workload, or none of them is among the `consumers`.
+        NoReader => False,
+        /// TokenUser: no service account is listed in `workloads`, so none can read the user's tokens.
+        NoWorkload => False,
         /// The user is suspended.
         UserSuspended => False,
         /// StoredToken: its user does not exist.

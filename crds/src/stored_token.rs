@@ -10,7 +10,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::conditions::{self, Condition};
-use crate::syntax::{self, MAX_NAME, MAX_PREFIX, MAX_PROVIDER, MAX_PURPOSE, MAX_REASON, MAX_UID};
+use crate::syntax::{
+    self, MAX_MESSAGE, MAX_NAME, MAX_PREFIX, MAX_PROVIDER, MAX_PURPOSE, MAX_REASON, MAX_UID,
+};
 
 /// A token of one user for one provider. The object's name is what callers ask for.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -51,7 +53,9 @@ use crate::syntax::{self, MAX_NAME, MAX_PREFIX, MAX_PROVIDER, MAX_PURPOSE, MAX_R
     printcolumn(name = "Version", type_ = "integer", json_path = ".status.version"),
     // A string: a column of type date prints a time in the future as <invalid>.
     printcolumn(name = "Expires", type_ = "string", json_path = ".spec.expirationTime"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    // Only with -o wide.
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1)
 )]
 #[x_kube(
     // On the spec, because a rule on a field is not run when the field is removed.
@@ -67,7 +71,7 @@ use crate::syntax::{self, MAX_NAME, MAX_PREFIX, MAX_PROVIDER, MAX_PURPOSE, MAX_R
 )]
 #[serde(rename_all = "camelCase")]
 pub struct StoredTokenSpec {
-    /// Whose token this is.
+    /// Whose token this is. It cannot be changed.
     #[x_kube(validation = Rule::new("self == oldSelf")
         .message(
             "userRef cannot be changed: a token belongs to one user, so make a new StoredToken \
@@ -75,7 +79,8 @@ pub struct StoredTokenSpec {
         ))]
     pub user_ref: UserRef,
 
-    /// The service the token is for, in lower case: github, slack, gitlab.example.com.
+    /// The service the token is for, in lower case and at most 63 characters: github, slack,
+    /// gitlab.example.com. It stands in every answer to a reader. It cannot be changed.
     #[schemars(length(max = MAX_PROVIDER))]
     #[x_kube(validation = syntax::dns_subdomain("A provider", "github or gitlab.example.com"))]
     #[x_kube(validation = Rule::new("self == oldSelf")
@@ -85,7 +90,8 @@ pub struct StoredTokenSpec {
         ))]
     pub provider: String,
 
-    /// Where the values come from; exactly one of the fields. Which one it is stays as it is.
+    /// Where the values come from: exactly one of secretKeyRef (the value is in a Secret) and
+    /// generate (the vault makes one). Which of the two it is cannot be changed.
     #[x_kube(validation = Rule::new("has(self.secretKeyRef) != has(self.generate)")
         .message(
             "source must have exactly one of secretKeyRef (the value is in a Secret) and generate \
@@ -98,12 +104,20 @@ pub struct StoredTokenSpec {
         ))]
     pub source: Source,
 
-    /// When the token stops being served, whatever its source says (RFC 3339, for example
-    /// 2027-01-31T00:00:00Z).
+    /// When the token stops being served, whatever its source says: a time as in RFC 3339, for
+    /// example 2027-01-31T00:00:00Z, by the clock of the vault's database. Never, if left out.
+    ///
+    /// It may be changed at any time. After it has passed, a later one (or none) serves the newest
+    /// version again: to end a token for good, revoke it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiration_time: Option<Time>,
 
-    /// Narrows who may read the token, among the user's workloads; all of them if left out. A
+    /// Narrows who may read the token and what for, among the user's workloads; all of them, for
+    /// any purpose, if left out. 1 to 16 service accounts, for example
+    /// [{serviceAccountName: app, purposes: [sync-repositories]}].
+    ///
+    /// It gives nobody a right who is not in spec.workloads of the TokenUser: when none of the
+    /// consumers is, nobody can read the token, and the condition Usable is False with NoReader. A
     /// change asks the writer for the verb grant-access on this object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
@@ -117,11 +131,22 @@ pub struct StoredTokenSpec {
     )]
     pub consumers: Option<Vec<Consumer>>,
 
-    /// Versions that are taken back.
+    /// Versions that are taken back. Leave it out until there is one; {throughVersion: 2} takes
+    /// back versions 1 and 2, and once set it cannot be removed.
+    ///
+    /// A revoked version is dead at once and for good, in every pod. Its value is refused in this
+    /// namespace from whatever source it comes back (RevokedValueReused). To serve the token again,
+    /// put a new value into the Secret; with source generate, the vault makes the next one itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocation: Option<Revocation>,
 
-    /// What becomes of the versions when this object is deleted.
+    /// What becomes of the stored values when this object is deleted. Either way all of them are
+    /// dead at once: nothing of the token is served any more.
+    ///
+    /// Retain keeps the encrypted values and their keys for 7 days and destroys the keys then; there
+    /// is no command yet that brings a deleted token back. Shred destroys the keys at once: nothing
+    /// brings the values back, except a backup of the database that still has the keys. What counts
+    /// is the policy at the moment of the deletion; it may be changed until then.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 }
@@ -130,7 +155,8 @@ pub struct StoredTokenSpec {
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UserRef {
-    /// Name of a TokenUser in this namespace.
+    /// Name of a TokenUser in this namespace, for example ana. It may be created later; until then
+    /// the condition Ready is False with UserNotFound.
     #[schemars(length(max = MAX_NAME))]
     #[x_kube(validation = syntax::dns_subdomain("The name of a TokenUser", "ana"))]
     pub name: String,
@@ -140,12 +166,17 @@ pub struct UserRef {
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Source {
-    /// The value is a key of a Secret; each change of it is stored as a new version. The writer
-    /// needs the right to get that Secret.
+    /// The value is a key of a Secret; each change of it is stored as a new version, usually within
+    /// a second. Another Secret or key may be named at any time. The writer needs the right to get
+    /// that Secret.
+    ///
+    /// When the Secret, its label or the key goes away, the condition Ready turns False and the
+    /// newest version is served on: to stop that, revoke it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_key_ref: Option<SecretKeyRef>,
 
-    /// The vault makes a random value.
+    /// The vault makes a random value: one, and the next one only when that is revoked. It cannot be
+    /// changed. {} stands for {format: Base62, length: 32}.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self == oldSelf")
         .message(
@@ -159,14 +190,15 @@ pub struct Source {
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
-    /// Name of a Secret with the label `bursar.dev/source: "true"`, of type Opaque or
-    /// kubernetes.io/basic-auth.
+    /// Name of a Secret in this namespace, for example github-ana: with the label
+    /// bursar.dev/source: "true", and of type Opaque or kubernetes.io/basic-auth.
     #[schemars(length(max = MAX_NAME))]
     #[x_kube(validation = syntax::dns_subdomain("The name of a Secret", "github-ana"))]
     pub name: String,
 
-    /// Key in the Secret's data. Its value is 1 to 32,768 bytes of UTF-8 and used as it is: a
-    /// trailing newline is part of it.
+    /// Key in the Secret's data, for example token. Its value is 1 to 32,768 bytes of UTF-8 and
+    /// used as it is: a newline at the end is part of it, and is warned of by an event of the reason
+    /// ValueEndsInWhitespace.
     #[schemars(length(max = MAX_NAME))]
     #[x_kube(validation = syntax::secret_key())]
     pub key: String,
@@ -183,17 +215,19 @@ pub struct SecretKeyRef {
     )
     .field_path(".length"))]
 pub struct Generate {
-    /// The characters to choose from.
+    /// The characters to choose from: Base62 (0-9, A-Z and a-z) or Hex (0-9 and a-f).
     #[serde(default)]
     pub format: GenerateFormat,
 
-    /// Number of random characters, without the prefix.
+    /// Number of random characters, without the prefix: at most 1024, and at least 22 for Base62 or
+    /// 32 for Hex, so that there are 128 random bits.
     #[serde(default = "Generate::default_length")]
     // The rule above says what is too short.
     #[schemars(range(max = 1024))]
     pub length: i64,
 
-    /// Stands in front of the random characters, so that people and scanners know what they see.
+    /// Stands in front of the random characters, so that people and scanners know what they see,
+    /// for example app_. Letters, digits, '.', '_' and '-', at most 64 of them; none if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MAX_PREFIX))]
     #[x_kube(validation = syntax::prefix())]
@@ -221,12 +255,13 @@ pub enum GenerateFormat {
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Consumer {
-    /// Name of a ServiceAccount among the user's workloads.
+    /// Name of a ServiceAccount among the user's workloads, for example app.
     #[schemars(length(max = MAX_NAME))]
     #[x_kube(validation = syntax::dns_subdomain("The name of a ServiceAccount", "app"))]
     pub service_account_name: String,
 
-    /// The purposes it may give when it reads the token; any if left out.
+    /// The purposes it may give when it reads the token, compared byte for byte; any if left out.
+    /// 1 to 16 of at most 64 characters each, for example [sync-repositories].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), inner(length(max = MAX_PURPOSE)))]
     #[x_kube(
@@ -242,8 +277,9 @@ pub struct Consumer {
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Revocation {
-    /// Every version up to this one is dead. It may only rise. The next value becomes version
-    /// max(newest, throughVersion) + 1, also after this object was deleted and made anew.
+    /// Every version up to this one is dead: 1 to 1,000,000,000, and it may only rise. The newest
+    /// version is in status.version. The next value becomes version max(newest, throughVersion) + 1,
+    /// also after this object was deleted and made anew.
     // Bounded so that a slip of the hand cannot leave a token without numbers.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub through_version: i64,
@@ -274,7 +310,12 @@ pub struct StoredTokenStatus {
     #[schemars(length(max = MAX_REASON))]
     pub reason: Option<String>,
 
-    /// The newest version stored.
+    /// The sentence that goes with this reason, for the MESSAGE column of kubectl get -o wide.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MAX_MESSAGE))]
+    pub message: Option<String>,
+
+    /// The newest version stored, dead or alive. Versions count from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<i64>,
 

@@ -22,6 +22,8 @@ pub(crate) const MAX_DISPLAY_NAME: u32 = 128;
 pub(crate) const MAX_UID: u32 = 64;
 /// The longest reason of a condition.
 pub(crate) const MAX_REASON: u32 = 64;
+/// The longest message of a condition, by Kubernetes' own rule.
+pub(crate) const MAX_MESSAGE: u32 = 32_768;
 
 /// An RFC 1123 subdomain: the name of a Secret, a ServiceAccount, a TokenUser; and a provider.
 pub(crate) fn dns_subdomain(what: &str, example: &str) -> Rule {

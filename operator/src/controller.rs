@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bursar_crds::conditions::{self, Condition};
+use bursar_crds::conditions::{self, Condition, Summary};
 use bursar_crds::reasons::{ConditionType, ReadyReason, Reason, UsableReason};
 use bursar_vault::rows::DeletionPolicy;
 use bursar_vault::{Category, IntegrityFailure, Tenant, VaultError};
@@ -326,9 +326,12 @@ async fn undecodable<K: Reconciled>(object: &Guarded<K>, context: &Context) -> R
         conditions::set(&mut after, UsableReason::Pending, unknown, generation, now);
     }
     if before != after {
-        let reason = conditions::summary(&after);
+        let Summary { reason, message } = conditions::summary(&after);
         let status = json!({
-            "observedGeneration": generation, "reason": reason, "conditions": after,
+            "observedGeneration": generation,
+            "reason": reason,
+            "message": message,
+            "conditions": after,
         });
         merge_status(&context.client, object, &status).await?;
         publish(object, &before, &after, context).await;

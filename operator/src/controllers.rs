@@ -53,7 +53,11 @@ pub(crate) async fn run(means: Means, stop: &Stop) {
         started = start(&means, &mut watches) => started,
         () = stop.stopped() => return,
     };
-    watches.spawn(end_rows(woken.gone, Arc::clone(&context)));
+    watches.spawn(end_rows(
+        woken.gone,
+        Arc::clone(&context),
+        Arc::clone(&means.random),
+    ));
     watches.spawn(wake_after_recovery(
         Arc::clone(&means.recovered),
         Arc::clone(&context),

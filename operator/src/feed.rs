@@ -109,7 +109,13 @@ fn seen<K: Listed>(object: &Guarded<K>) -> Seen<K::Link> {
         },
         said: conditions
             .iter()
-            .map(|condition| format!("{}={} ", condition.type_, condition.reason))
+            .map(|condition| {
+                let (type_, reason) = (&condition.type_, &condition.reason);
+                // The generation, because a change of a user's workloads leaves the reasons as they
+                // are, and matters to the user's tokens once it is in force.
+                let of = condition.observed_generation.unwrap_or_default();
+                format!("{type_}={reason}@{of} ")
+            })
             .collect(),
         links: readable.map(K::links).unwrap_or_default(),
     }

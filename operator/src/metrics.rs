@@ -169,6 +169,24 @@ mod tests {
     use super::{Kind, Metrics, Outcome};
 
     #[test]
+    fn the_reference_has_every_metric_with_its_type() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let metrics = Metrics::new();
+        // One with labels shows once it has counted.
+        metrics.reconciled(Kind::TokenUser, Outcome::Reconciled);
+        let text = metrics.encode().unwrap();
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let types: Vec<(&str, &str)> = types.filter_map(|line| line.split_once(' ')).collect();
+        assert_eq!(types.len(), 6, "{types:?}");
+        for (name, type_) in types {
+            let suffix = if type_ == "counter" { "_total" } else { "" };
+            let row = format!("| `{name}{suffix}` | {type_} |");
+            assert!(page.contains(&row), "no row {row:?}");
+        }
+    }
+
+    #[test]
     fn metrics_are_written_with_their_units_and_one_end() {
         let metrics = Metrics::new();
         metrics.reconciled(Kind::TokenUser, Outcome::Reconciled);

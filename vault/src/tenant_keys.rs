@@ -43,6 +43,11 @@ impl TenantKeys {
         self.keys.get(&version.try_into().ok()?)
     }
 
+    /// The keys of all versions that open.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &TenantKey> {
+        self.keys.values()
+    }
+
     /// Makes the keys of a new tenant and writes them, wrapped. Its row in
     /// `tenant` must be there already.
     pub(crate) async fn create(

@@ -28,7 +28,6 @@ pub(crate) async fn access<B>(
 ) -> Result<Bytes, Problem>
 where
     B: Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let body = read_json(headers, body).await?;
     let request = AccessRequest::parse(&body)?;

@@ -1,8 +1,11 @@
 //! Reading a JSON body without trusting its length.
 
+use std::mem;
+use std::pin::pin;
+
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::BodyExt as _;
 use hyper::body::{Body, Bytes};
 
 use super::problem::{Code, Problem};
@@ -17,7 +20,6 @@ pub(crate) const MOST_BYTES: usize = 64 * 1024;
 pub(crate) async fn read_json<B>(headers: &HeaderMap, body: B) -> Result<Bytes, Problem>
 where
     B: Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     check_type(headers)?;
     let told: Option<usize> = headers
@@ -27,14 +29,31 @@ where
     if told.is_some_and(|length| length > MOST_BYTES) {
         return Err(too_large());
     }
-    match Limited::new(body, MOST_BYTES).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
-        Err(_) => Err(Problem::invalid(
-            "body",
-            "the body broke off before its end",
-        )),
+    let mut body = pin!(body);
+    // Nearly always one frame, which is taken as it is.
+    let (mut only, mut joined) = (Bytes::new(), Vec::new());
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|_| Problem::invalid("body", "the body broke off before its end"))?;
+        // Trailers are nothing that a call takes.
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if only.len() + joined.len() + data.len() > MOST_BYTES {
+            return Err(too_large());
+        }
+        if only.is_empty() && joined.is_empty() {
+            only = data;
+        } else {
+            joined.extend_from_slice(&mem::take(&mut only));
+            joined.extend_from_slice(&data);
+        }
     }
+    Ok(if joined.is_empty() {
+        only
+    } else {
+        joined.into()
+    })
 }
 
 /// The body must be called JSON: a page in a browser can send other types to
@@ -45,12 +64,9 @@ fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
     let (Some(value), None) = (types.next(), types.next()) else {
         return unsupported("send the header Content-Type: application/json");
     };
-    let value = value.to_str().unwrap_or_default();
-    let (media_type, parameter) = value.split_once(';').unwrap_or((value, ""));
-    let parameter = parameter.trim();
-    let json = media_type.trim().eq_ignore_ascii_case("application/json");
-    let utf8 = parameter.is_empty() || parameter.eq_ignore_ascii_case("charset=utf-8");
-    if !json || !utf8 {
+    // As almost all clients write it.
+    let json = value == "application/json" || is_json(value.to_str().unwrap_or_default());
+    if !json {
         return unsupported("send the header Content-Type: application/json");
     }
     if headers.contains_key(CONTENT_ENCODING) {
@@ -59,14 +75,25 @@ fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
+fn is_json(value: &str) -> bool {
+    let (media_type, parameter) = value.split_once(';').unwrap_or((value, ""));
+    let parameter = parameter.trim();
+    let json = media_type.trim().eq_ignore_ascii_case("application/json");
+    let utf8 = parameter.is_empty() || parameter.eq_ignore_ascii_case("charset=utf-8");
+    json && utf8
+}
+
 fn too_large() -> Problem {
     Problem::new(Code::BodyTooLarge, "send at most 65536 bytes")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use http::HeaderName;
-    use http_body_util::Full;
+    use http_body_util::{Full, StreamBody};
+    use hyper::body::Frame;
 
     use super::*;
 
@@ -99,6 +126,19 @@ mod tests {
                 Err(Code::BodyTooLarge)
             );
         }
+    }
+
+    #[tokio::test]
+    async fn a_body_in_many_frames_is_put_together_and_bounded() {
+        let headers = headers(&[("content-type", "application/json")]);
+        let frames = |count: usize| {
+            let frame = || Ok::<_, Infallible>(Frame::data(Bytes::from_static(&[b' '; 1024])));
+            StreamBody::new(futures::stream::iter((0..count).map(move |_| frame())))
+        };
+        let most = read_json(&headers, frames(64)).await.unwrap();
+        assert_eq!(most.len(), MOST_BYTES);
+        let over = read_json(&headers, frames(65)).await.unwrap_err();
+        assert_eq!(over.code(), Code::BodyTooLarge);
     }
 
     #[tokio::test]

@@ -15,7 +15,6 @@ use crate::broker::Broker;
 pub(crate) async fn handle<B>(broker: &Broker, request: Request<B>) -> Answer
 where
     B: Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (parts, body) = request.into_parts();
     match route(broker, &parts, body).await {
@@ -36,7 +35,6 @@ where
 async fn route<B>(broker: &Broker, parts: &Parts, body: B) -> Result<Bytes, Problem>
 where
     B: Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     transport::check(&parts.uri, &parts.headers)?;
     let path = parts.uri.path();

@@ -13,14 +13,14 @@ pub(crate) const CLAIM_RULE: &str = "must be 1 to 64 letters, digits, spaces or 
 
 /// Whether `text` can be an object's name (a DNS subdomain, RFC 1123).
 pub(crate) fn is_name(text: &str) -> bool {
+    let inner = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-';
+    let mut labels = text.as_bytes().split(|b| *b == b'.');
     text.len() <= MOST_NAME_BYTES
-        && text.split('.').all(|label| {
-            let bytes = label.as_bytes();
-            let inner = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-';
-            !bytes.is_empty()
-                && bytes.iter().all(inner)
-                && bytes.first() != Some(&b'-')
-                && bytes.last() != Some(&b'-')
+        && labels.all(|label| {
+            !label.is_empty()
+                && label.iter().all(inner)
+                && label.first() != Some(&b'-')
+                && label.last() != Some(&b'-')
         })
 }
 

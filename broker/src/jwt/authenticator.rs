@@ -32,7 +32,7 @@ type Key = [u8; KEY_BYTES];
 
 /// A token that was verified.
 struct Remembered {
-    token: Box<str>,
+    token: Box<[u8]>,
     expires: UnixMillis,
 }
 
@@ -65,18 +65,19 @@ impl Authenticator {
     /// [`JwtError`] when the token is not this pod's or not good now.
     pub(crate) fn authenticate(
         &mut self,
-        token: &str,
+        token: &[u8],
         now: UnixMillis,
     ) -> Result<Authenticated, JwtError> {
         // No real token is so short.
-        let key: &Key = token.as_bytes().last_chunk().ok_or(JwtError::Invalid)?;
+        let key: &Key = token.last_chunk().ok_or(JwtError::Invalid)?;
         if let Some(remembered) = self.remembered.get(key)
             && *remembered.token == *token
             && now < remembered.expires
         {
             return Ok(Authenticated::Remembered);
         }
-        let expires = self.verifier.verify(token, now)?;
+        let text = std::str::from_utf8(token).map_err(|_| JwtError::Invalid)?;
+        let expires = self.verifier.verify(text, now)?;
         if self.remembered.len() >= MOST {
             self.remembered
                 .retain(|_, remembered| now < remembered.expires);

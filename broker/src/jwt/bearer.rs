@@ -5,26 +5,24 @@ use http::header::AUTHORIZATION;
 
 use super::{JwtError, MOST_BYTES};
 
-/// The bearer token of a request.
+/// The bearer token of a request, as it came: it is text only if it is a JWT.
 ///
 /// # Errors
 /// [`JwtError::Missing`] without an `Authorization` header or with another
 /// scheme, [`JwtError::Invalid`] when there are two, or too much in one.
-pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str, JwtError> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Result<&[u8], JwtError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next().ok_or(JwtError::Missing)?;
     if values.next().is_some() {
         return Err(JwtError::Invalid);
     }
-    let (scheme, token) = value
-        .to_str()
-        .map_err(|_| JwtError::Invalid)?
-        .split_once(' ')
-        .ok_or(JwtError::Missing)?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
+    let value = value.as_bytes();
+    let space = value.iter().position(|byte| *byte == b' ');
+    let (scheme, token) = value.split_at(space.ok_or(JwtError::Missing)?);
+    if !scheme.eq_ignore_ascii_case(b"bearer") {
         return Err(JwtError::Missing);
     }
-    let token = token.trim_matches(' ');
+    let token = token.trim_ascii();
     if token.is_empty() || token.len() > MOST_BYTES {
         return Err(JwtError::Invalid);
     }
@@ -45,7 +43,7 @@ mod tests {
     #[test]
     fn the_scheme_is_found_in_any_case() {
         for value in ["Bearer a.b.c", "bearer a.b.c", "BEARER  a.b.c"] {
-            assert_eq!(bearer(&headers(&[value])), Ok("a.b.c"));
+            assert_eq!(bearer(&headers(&[value])), Ok(&b"a.b.c"[..]));
         }
     }
 

@@ -22,8 +22,24 @@ fn token(name: &str, user: &str) -> String {
     )
 }
 
-/// What `kubectl get PLURAL` prints: the headers, and the cells of each row but the age.
+/// What `kubectl get PLURAL` prints: the headers, and the cells of each row up to the age.
 async fn table(cluster: &Cluster, plural: &str) -> (Vec<String>, Vec<Vec<Value>>) {
+    let (columns, mut rows) = wide_table(cluster, plural).await;
+    // kubectl leaves columns of a lower priority out.
+    let shown = columns.iter().filter(|column| column["priority"] == 0);
+    let headers: Vec<String> = shown.map(name).collect();
+    for row in &mut rows {
+        row.truncate(headers.len() - 1);
+    }
+    (headers, rows)
+}
+
+fn name(column: &Value) -> String {
+    column["name"].as_str().unwrap().to_owned()
+}
+
+/// What `kubectl get PLURAL -o wide` prints: the columns, and the cells of each row.
+async fn wide_table(cluster: &Cluster, plural: &str) -> (Vec<Value>, Vec<Vec<Value>>) {
     let url = format!(
         "/apis/bursar.dev/v1alpha1/namespaces/{}/{plural}",
         cluster.namespace
@@ -33,14 +49,10 @@ async fn table(cluster: &Cluster, plural: &str) -> (Vec<String>, Vec<Vec<Value>>
         .body(vec![])
         .unwrap();
     let table: Value = cluster.client.request(request).await.unwrap();
-    let headers = table["columnDefinitions"].as_array().unwrap().iter();
-    let headers = headers.map(|c| c["name"].as_str().unwrap().to_owned());
-    let rows = table["rows"].as_array().unwrap().iter().map(|row| {
-        let mut cells = row["cells"].as_array().unwrap().clone();
-        cells.pop();
-        cells
-    });
-    (headers.collect(), rows.collect())
+    let columns = table["columnDefinitions"].as_array().unwrap().clone();
+    let rows = table["rows"].as_array().unwrap().iter();
+    let rows = rows.map(|row| row["cells"].as_array().unwrap().clone());
+    (columns, rows.collect())
 }
 
 #[tokio::test]
@@ -93,6 +105,25 @@ async fn the_columns_are_those_people_look_for() {
 }
 
 #[tokio::test]
+async fn the_wide_table_ends_with_the_sentence_that_goes_with_the_reason() {
+    let cluster = Cluster::new().await;
+    cluster.apply(&token("github", "ana")).await.unwrap();
+    cluster.apply(BO).await.unwrap();
+    for plural in ["storedtokens", "tokenusers"] {
+        let (columns, rows) = wide_table(&cluster, plural).await;
+        let (age, message) = (columns.len() - 2, columns.len() - 1);
+        assert_eq!(name(&columns[age]), "Age");
+        assert_eq!(name(&columns[message]), "Message");
+        assert_eq!(columns[message]["priority"], 1);
+        let sentence = rows[0][message].as_str().unwrap();
+        assert!(
+            sentence.starts_with("No controller has looked"),
+            "{sentence}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn the_status_the_operator_applies_replaces_the_default() {
     let cluster = Cluster::new().await;
     cluster.apply(&token("github", "ana")).await.unwrap();
@@ -117,7 +148,9 @@ async fn the_status_the_operator_applies_replaces_the_default() {
         now,
     );
     status.observed_generation = of;
-    status.reason = Some(conditions::summary(&status.conditions));
+    let summary = conditions::summary(&status.conditions);
+    status.reason = Some(summary.reason);
+    status.message = Some(summary.message);
     status.version = Some(4);
     status.version_time = Some(conditions::whole_seconds(now));
     status.user_uid = Some("8d4f7a0e-0000-4000-8000-000000000000".into());

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | an object's spec, deletion or finalizer | the object |
 //! | a user's email, or a user with one is gone | the users with that email |
-//! | what a user's status says, or a user is gone | the tokens of the user |
+//! | what a user's status says, or of which generation; or a user is gone | the tokens of the user |
 //! | a Secret | the tokens that name it |
 //! | whether a namespace's Secrets may be read | all in the namespace |
 //! | a value that other tokens have was revoked | all in the namespace |

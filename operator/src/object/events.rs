@@ -5,6 +5,11 @@ use kube::{Client, Resource};
 
 use crate::kind::{Guarded, Kind};
 
+/// A new version of a token was stored.
+pub(crate) const VERSION_STORED: &str = "VersionStored";
+/// The value of a version just stored is probably not what its author meant.
+pub(crate) const VALUE_ENDS_IN_WHITESPACE: &str = "ValueEndsInWhitespace";
+
 /// Longer notes, in bytes, are refused by the API server.
 const MAX_NOTE: usize = 1024;
 
@@ -50,6 +55,24 @@ impl Events {
         if let Err(error) = recorder.publish(&event, &object.object_ref(&())).await {
             // An event is a courtesy; the status says the same and is written again.
             tracing::warn!(%error, "an event was not published");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{VALUE_ENDS_IN_WHITESPACE, VERSION_STORED};
+
+    #[test]
+    fn the_reference_has_every_event_that_no_condition_gives() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        for (reason, type_) in [
+            (VERSION_STORED, "Normal"),
+            (VALUE_ENDS_IN_WHITESPACE, "Warning"),
+        ] {
+            let row = format!("| `{reason}` | {type_} |");
+            assert!(page.contains(&row), "no row {row:?}");
         }
     }
 }

@@ -1,6 +1,8 @@
 //! What the conditions of an object come to say. Pure.
 
-use bursar_crds::conditions::{self, Condition};
+use std::time::Duration;
+
+use bursar_crds::conditions::{self, Condition, Summary};
 use bursar_crds::names::{ONBOARDED_CLUSTER_ROLE, OPERATOR_NAMESPACE, OPERATOR_SERVICE_ACCOUNT};
 use bursar_crds::reasons::{ConditionStatus, ConditionType, ReadyReason, Reason, UsableReason};
 use bursar_crds::{StoredTokenStatus, TokenUserStatus};
@@ -31,13 +33,17 @@ pub(crate) struct Verdict {
     pub(crate) usable: Option<Said<UsableReason>>,
 }
 
-/// The sentence for a namespace whose Secrets may not be read.
-pub(crate) fn not_onboarded(namespace: &str) -> Said<ReadyReason> {
+/// The sentence for a namespace whose Secrets may not be read, when that is asked again every
+/// `asked_every`.
+pub(crate) fn not_onboarded(namespace: &str, asked_every: Duration) -> Said<ReadyReason> {
+    let seconds = asked_every.as_secs();
     let message = format!(
         "Bursar may not read Secrets in this namespace, so nothing new is stored (what is stored \
-         stays in force); its administrator lets Bursar in with: kubectl create rolebinding \
-         bursar --namespace {namespace} --clusterrole {ONBOARDED_CLUSTER_ROLE} --serviceaccount \
-         {OPERATOR_NAMESPACE}:{OPERATOR_SERVICE_ACCOUNT}"
+         stays in force): a RoleBinding is missing here that gives ClusterRole \
+         {ONBOARDED_CLUSTER_ROLE} to ServiceAccount {OPERATOR_NAMESPACE}/{OPERATOR_SERVICE_ACCOUNT}. \
+         A new one is noticed within {seconds} seconds; the namespace's administrator creates it \
+         with: kubectl create rolebinding bursar --namespace {namespace} --clusterrole \
+         {ONBOARDED_CLUSTER_ROLE} --serviceaccount {OPERATOR_NAMESPACE}:{OPERATOR_SERVICE_ACCOUNT}"
     );
     Said::new(ReadyReason::NamespaceNotOnboarded, message)
 }
@@ -45,7 +51,7 @@ pub(crate) fn not_onboarded(namespace: &str) -> Said<ReadyReason> {
 /// What the status of every kind of ours begins with.
 pub(crate) trait Status: Clone + Default + PartialEq + Serialize + Send + Sync {
     fn conditions(&mut self) -> &mut Vec<Condition>;
-    fn set_reason(&mut self, reason: String);
+    fn set_summary(&mut self, summary: Summary);
     fn set_observed_generation(&mut self, generation: Option<i64>);
 }
 
@@ -56,8 +62,9 @@ macro_rules! status {
                 &mut self.conditions
             }
 
-            fn set_reason(&mut self, reason: String) {
-                self.reason = Some(reason);
+            fn set_summary(&mut self, summary: Summary) {
+                self.reason = Some(summary.reason);
+                self.message = Some(summary.message);
             }
 
             fn set_observed_generation(&mut self, generation: Option<i64>) {
@@ -87,8 +94,8 @@ pub(crate) fn with_verdict<S: Status>(
         }
         None => {}
     }
-    let reason = conditions::summary(list);
-    status.set_reason(reason);
+    let summary = conditions::summary(list);
+    status.set_summary(summary);
     status.set_observed_generation(generation);
     status
 }
@@ -147,11 +154,27 @@ fn is_deliberate(reason: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use bursar_crds::StoredTokenStatus;
     use bursar_crds::reasons::{ReadyReason, UsableReason};
     use jiff::Timestamp;
 
-    use super::{Said, Verdict, news, with_verdict};
+    use super::{Said, Verdict, news, not_onboarded, with_verdict};
+
+    #[test]
+    fn a_namespace_that_is_not_onboarded_is_told_which_binding_is_missing_and_how_soon_one_counts()
+    {
+        let said = not_onboarded("team", Duration::from_secs(30)).message;
+        for words in [
+            "ClusterRole bursar-onboarded to ServiceAccount bursar-system/bursar-operator",
+            "within 30 seconds",
+            "kubectl create rolebinding bursar --namespace team --clusterrole bursar-onboarded \
+             --serviceaccount bursar-system:bursar-operator",
+        ] {
+            assert!(said.contains(words), "no {words:?} in {said:?}");
+        }
+    }
 
     fn verdict(ready: ReadyReason, usable: Option<UsableReason>) -> Verdict {
         let usable = usable.map(|usable| Said::new(usable, "u"));

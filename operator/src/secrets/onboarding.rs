@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bursar_crds::names::{SOURCE_LABEL, SOURCE_LABEL_VALUE};
+use bursar_crds::reasons::ReadyReason;
 use bursar_vault::Clock;
 use futures::StreamExt;
 use kube::runtime::reflector::{self, Store};
@@ -24,6 +25,7 @@ use super::source_secret::SourceSecret;
 use crate::config::Timing;
 use crate::directory::Directory;
 use crate::metrics::Metrics;
+use crate::object::{Said, not_onboarded};
 use crate::tls::Bundle;
 
 /// Before another question to an API server that did not answer.
@@ -93,6 +95,11 @@ impl Onboarding {
     /// The namespace has none any more.
     pub(crate) fn emptied(&self, namespace: &str) {
         lock(&self.namespaces).remove(namespace);
+    }
+
+    /// Why nothing is stored in a namespace that is not onboarded, and what would change that.
+    pub(crate) fn missing(&self, namespace: &str) -> Said<ReadyReason> {
+        not_onboarded(namespace, self.means.timing.onboarding_check)
     }
 
     /// What is known of the namespace's Secrets.

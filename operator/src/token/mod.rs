@@ -1,6 +1,7 @@
 //! StoredTokens: dereference, validate, apply, status.
 
 mod dereference;
+mod readers;
 mod validate;
 mod verdict;
 
@@ -19,7 +20,7 @@ use crate::controller::{Progress, Reconciled, tell, uid, warn_of_damage, write_i
 use crate::directory::Place;
 use crate::failure::Failure;
 use crate::kind::{Guarded, Kind, Objects, has_finalizer, place};
-use crate::object::{add_finalizer, with_verdict};
+use crate::object::{VALUE_ENDS_IN_WHITESPACE, VERSION_STORED, add_finalizer, with_verdict};
 use crate::secrets::Secrets;
 use validate::{SourceValue, Valid};
 
@@ -44,7 +45,8 @@ impl Reconciled for StoredToken {
         // Without the finalizer nothing was ever stored, and nothing is until the namespace is
         // onboarded. With it, what was stored must still hear of a revocation.
         if secrets.is_none() && !has_finalizer(self) {
-            tell(self, object, &verdict::not_stored(&namespace), context).await?;
+            let verdict = verdict::not_stored(context.onboarding.missing(&namespace));
+            tell(self, object, &verdict, context).await?;
             return Ok(Progress::Waiting);
         }
 
@@ -139,7 +141,17 @@ async fn report(
         _ => "from its Secret",
     };
     let note = format!("Version {version}, {from}, was stored.");
-    context.events.normal(object, "VersionStored", &note).await;
+    context.events.normal(object, VERSION_STORED, &note).await;
+    if valid.source.ends_in_whitespace() {
+        let note = format!(
+            "Version {version} ends in a newline or other whitespace, which is nearly always a \
+             mistake; it is served byte for byte as the Secret has it. To store the value \
+             without, write its file with printf %s (an editor or echo adds a newline), or give \
+             it in stringData, and apply the Secret again."
+        );
+        let reason = VALUE_ENDS_IN_WHITESPACE;
+        context.events.warning(object, reason, &note).await;
+    }
 }
 
 /// How long the change of the Secret took to be stored. Not for a Secret whose last change is

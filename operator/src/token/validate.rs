@@ -14,14 +14,16 @@ use kube::ResourceExt;
 use uuid::Uuid;
 
 use super::dereference::{Found, FoundSource};
+use super::readers::{Readers, readers};
 use crate::kind::place;
-use crate::object::{Said, Verdict, not_onboarded};
+use crate::object::{Said, Verdict};
 use crate::secrets::SourceSecret;
 
 /// What the vault is to hold of a token.
 // No Debug: it has the value.
 pub(super) struct Valid {
     pub(super) spec: TokenSpec,
+    pub(super) readers: Readers,
     pub(super) source: SourceValue,
     /// When the Secret's last change was heard of.
     pub(super) heard: Option<Timestamp>,
@@ -45,6 +47,14 @@ impl SourceValue {
             Self::Unavailable(_) => Source::Unavailable,
         }
     }
+
+    /// Whether it is a value with something behind it that most people do not see.
+    pub(super) fn ends_in_whitespace(&self) -> bool {
+        match self {
+            Self::Value(value) => value.expose().last().is_some_and(u8::is_ascii_whitespace),
+            Self::Generate(_) | Self::Unavailable(_) => false,
+        }
+    }
 }
 
 /// `Ok(None)` when the Secret is about to be heard of.
@@ -59,7 +69,8 @@ pub(super) fn validate(
     let user = found
         .user
         .ok_or_else(|| user_not_found(&token.spec.user_ref.name))?;
-    let spec = spec(token, uid, user).map_err(|(field, error)| {
+    let readers = readers(token, user.workloads.as_deref());
+    let spec = spec(token, uid, user.uid).map_err(|(field, error)| {
         let message = format!("spec.{field}: {error}.");
         Verdict {
             ready: Said::new(ReadyReason::Undecodable, message),
@@ -69,7 +80,7 @@ pub(super) fn validate(
     let mut heard = None;
     let wanted = token.spec.source.secret_key_ref.as_ref();
     let source = match (found.source, wanted) {
-        (FoundSource::NotOnboarded, _) => Err(not_onboarded(&place(token).0)),
+        (FoundSource::NotOnboarded(why), _) => Err(why),
         (FoundSource::Arriving, _) => return Ok(None),
         (FoundSource::Secret(secret), Some(wanted)) => {
             heard = secret.heard;
@@ -82,6 +93,7 @@ pub(super) fn validate(
     let source = source.unwrap_or_else(SourceValue::Unavailable);
     Ok(Some(Valid {
         spec,
+        readers,
         source,
         heard,
     }))

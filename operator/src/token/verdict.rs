@@ -8,21 +8,22 @@ use bursar_crds::{StoredToken, StoredTokenStatus};
 use bursar_vault::{RefusedValue, Serving, TokenState};
 use jiff::Timestamp;
 
+use super::readers::Readers;
 use super::validate::{SourceValue, Valid};
 use crate::controller::Progress;
-use crate::object::{Said, Verdict, not_onboarded};
+use crate::object::{Said, Verdict};
 
 /// An expiry farther off is looked at again on the way.
 const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// For a token of which the vault has nothing, and gets nothing for now.
-pub(super) fn not_stored(namespace: &str) -> Verdict {
+pub(super) fn not_stored(not_onboarded: Said<ReadyReason>) -> Verdict {
     let usable = Said::new(
         UsableReason::NoVersion,
         "No value was stored yet; Ready says why.",
     );
     Verdict {
-        ready: not_onboarded(namespace),
+        ready: not_onboarded,
         usable: Some(usable),
     }
 }
@@ -101,10 +102,7 @@ fn usable(token: &StoredToken, valid: &Valid, state: &TokenState) -> Said<Usable
         .and_then(|status| status.user_uid.as_deref());
     let is_replaced = served_user.is_some_and(|uid| uid != valid.spec.user_uid.to_string());
     let (reason, message) = match state.serving {
-        Serving::Serving => (
-            UsableReason::Serving,
-            format!("Version {version} is served to those who may read it."),
-        ),
+        Serving::Serving => served(version, &valid.readers),
         Serving::NoVersion if is_replaced && state.newest_version.is_some() => (
             UsableReason::UserReplaced,
             format!(
@@ -140,6 +138,21 @@ fn usable(token: &StoredToken, valid: &Valid, state: &TokenState) -> Said<Usable
         ),
     };
     Said::new(reason, message)
+}
+
+/// The vault would serve it; whether to anybody is for the lists of both objects to say.
+fn served(version: u32, readers: &Readers) -> (UsableReason, String) {
+    match readers {
+        Readers::Nobody(why) => (UsableReason::NoReader, why.clone()),
+        Readers::AllListed => (
+            UsableReason::Serving,
+            format!("Version {version} is served to those who may read it."),
+        ),
+        Readers::SomeListed(but_not) => (
+            UsableReason::Serving,
+            format!("Version {version} is served to those who may read it. {but_not}"),
+        ),
+    }
 }
 
 fn no_version(state: &TokenState) -> String {

@@ -15,7 +15,7 @@ use crate::controller::{Progress, Reconciled, tell, uid, warn_of_damage};
 use crate::directory::Place;
 use crate::failure::Failure;
 use crate::kind::{Guarded, Kind, Objects, has_finalizer, place};
-use crate::object::{add_finalizer, not_onboarded};
+use crate::object::add_finalizer;
 use crate::secrets::Secrets;
 
 impl Reconciled for TokenUser {
@@ -31,23 +31,24 @@ impl Reconciled for TokenUser {
         context: &Context,
     ) -> Result<Progress, Failure> {
         let (namespace, _) = place(self);
-        let onboarded = match context.onboarding.secrets(&namespace) {
+        let not_onboarded = match context.onboarding.secrets(&namespace) {
             Secrets::Unknown => return Ok(Progress::Waiting),
-            Secrets::NotOnboarded => false,
-            Secrets::Readable(_) => true,
+            Secrets::NotOnboarded => Some(context.onboarding.missing(&namespace)),
+            Secrets::Readable(_) => None,
         };
         // Without the finalizer nothing was ever stored, and nothing is until the namespace is
         // onboarded. With it, what was stored must still hear of a suspension.
-        if !onboarded && !has_finalizer(self) {
-            tell(self, object, &verdict::not_stored(&namespace), context).await?;
+        if let Some(why) = &not_onboarded
+            && !has_finalizer(self)
+        {
+            let verdict = verdict::not_stored(why.clone());
+            tell(self, object, &verdict, context).await?;
             return Ok(Progress::Waiting);
         }
 
         let rivals = dereference::rivals(self, context);
-        let (spec, mut problem) = validate::validate(self, uid(self)?, &rivals)?;
-        if !onboarded {
-            problem = Some(not_onboarded(&namespace));
-        }
+        let (spec, problem) = validate::validate(self, uid(self)?, &rivals)?;
+        let problem = not_onboarded.or(problem);
 
         add_finalizer(&context.client, object).await?;
         let tenant = context.ensure_tenant(&namespace).await?;

@@ -4,7 +4,7 @@ use bursar_crds::reasons::ConditionType::Usable;
 use bursar_crds::{StoredToken, TokenUser};
 use serde_json::json;
 
-use crate::operator::kubectl;
+use crate::operator::{kubectl, operator, repository};
 use crate::team::Team;
 
 /// The table without its last column, which is an age.
@@ -97,6 +97,20 @@ async fn kubectl_get_shows_each_token_and_user_in_one_line() {
             ],
         ]
     );
+    // What to do, without kubectl describe.
+    let wide = kubectl(&["get", "stok", "--namespace", &team.namespace, "-o", "wide"]);
+    let mut lines = wide.lines();
+    assert!(
+        lines.next().unwrap().trim_end().ends_with("AGE   MESSAGE"),
+        "{wide}"
+    );
+    for (line, words) in lines.zip([
+        "Version 1 is served to those who may read it.",
+        "a new value at the source makes a new version.",
+        "Secret stripe does not exist in this namespace: create it",
+    ]) {
+        assert!(line.contains(words), "no {words:?} in {wide}");
+    }
     let users = without_age(&kubectl(&["get", "tuser", "--namespace", &team.namespace]));
     assert_eq!(
         users,
@@ -124,4 +138,27 @@ async fn kubectl_get_shows_each_token_and_user_in_one_line() {
     let all = kubectl(&["get", "bursar", "--namespace", &team.namespace]);
     assert!(all.contains("storedtoken.bursar.dev/github"), "{all}");
     assert!(all.contains("tokenuser.bursar.dev/ana"), "{all}");
+}
+
+#[tokio::test]
+async fn every_metric_on_the_page_is_in_the_reference_with_its_type() {
+    let operator = operator().await;
+    let _in_use = operator.share().await;
+    let reference = std::fs::read_to_string(repository("docs/reference.md")).unwrap();
+    let page = operator.page("metrics").await.unwrap();
+    let types: Vec<(&str, &str)> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+        .collect();
+    assert!(
+        types
+            .iter()
+            .any(|(name, _)| name.starts_with("bursar_vault_")),
+        "the vault's are on the same page: {types:?}"
+    );
+    for (name, type_) in types {
+        let suffix = if type_ == "counter" { "_total" } else { "" };
+        let row = format!("| `{name}{suffix}` | {type_} |");
+        assert!(reference.contains(&row), "no row {row:?}");
+    }
 }

@@ -132,15 +132,14 @@ impl Team {
 
     /// A user of that name whom the service account `app` may act as.
     pub(crate) async fn user(&self, name: &str) {
-        self.user_with(
-            name,
-            json!({ "workloads": [{ "serviceAccountName": "app" }] }),
-        )
-        .await;
+        self.user_with(name, json!({})).await;
     }
 
-    /// A user of that name and spec.
-    pub(crate) async fn user_with(&self, name: &str, spec: Value) {
+    /// The same, with more in its spec, or other.
+    pub(crate) async fn user_with(&self, name: &str, more: Value) {
+        let mut spec = json!({ "workloads": [{ "serviceAccountName": "app" }] });
+        let (spec_fields, more) = (spec.as_object_mut().unwrap(), more.as_object().unwrap());
+        spec_fields.extend(more.clone());
         self.apply(json!({
             "apiVersion": "bursar.dev/v1alpha1",
             "kind": "TokenUser",

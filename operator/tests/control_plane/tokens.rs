@@ -7,6 +7,7 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use crate::database::Rows;
+use crate::logs::is_leak;
 use crate::team::{Team, said};
 
 #[tokio::test]
@@ -67,6 +68,44 @@ async fn a_change_beside_the_value_makes_no_version() {
     // The next change is heard of after it, so by then the first has been looked at.
     team.secret("github", "planted-github-2").await;
     team.serving("github", 2).await;
+}
+
+#[tokio::test]
+async fn a_value_that_ends_in_whitespace_is_stored_with_one_warning_per_version() {
+    let team = Team::new().await;
+    team.user("ana").await;
+    for (version, value) in [
+        (1, "planted-github\n"),
+        (2, "planted-two "),
+        (3, "planted-three"),
+    ] {
+        team.secret("github", value).await;
+        team.token("github", "ana").await;
+        team.serving("github", version).await;
+    }
+    // A version's events are told before the status says that it is served.
+    let warned: Vec<String> = team
+        .events("github")
+        .await
+        .into_iter()
+        .filter(|event| event.0 == "ValueEndsInWhitespace")
+        .map(|event| event.1)
+        .collect();
+    assert_eq!(warned.len(), 2, "{warned:?}");
+    for version in [1, 2] {
+        let begins = format!("Version {version} ends in ");
+        assert!(
+            warned.iter().any(|note| note.starts_with(&begins)),
+            "{warned:?}"
+        );
+    }
+    for note in &warned {
+        assert!(
+            note.contains("byte for byte") && note.contains("printf %s"),
+            "{note}"
+        );
+        assert!(!is_leak(note), "{note}");
+    }
 }
 
 #[tokio::test]

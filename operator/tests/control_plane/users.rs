@@ -1,7 +1,9 @@
 //! Users, and what becomes of their tokens.
 
+use bursar_crds::conditions::find;
 use bursar_crds::reasons::ConditionType::{Ready, Usable};
 use bursar_crds::{StoredToken, TokenUser};
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use crate::database::Rows;
@@ -28,6 +30,60 @@ async fn suspending_a_user_stops_its_tokens_and_lifting_it_brings_them_back() {
     team.user_with("ana", json!({ "suspended": false })).await;
     team.wait::<TokenUser>("ana", Usable, "True Active").await;
     team.serving("github", 1).await;
+}
+
+#[tokio::test]
+async fn a_token_is_usable_only_while_a_workload_of_its_user_may_read_it() {
+    let team = Team::new().await;
+    let workloads = |names: &[&str]| {
+        let workload = |name: &&str| json!({ "serviceAccountName": name });
+        json!({ "workloads": names.iter().map(workload).collect::<Vec<_>>() })
+    };
+    team.user_with("ana", workloads(&[])).await;
+    let user = team
+        .wait::<TokenUser>("ana", Usable, "False NoWorkload")
+        .await;
+    assert_eq!(said(&user, Ready), "True Reconciled");
+
+    let source = json!({ "generate": {} });
+    let consumers = json!([{ "serviceAccountName": "app" }, { "serviceAccountName": "job" }]);
+    let narrow = json!({ "source": source, "consumers": consumers });
+    team.token_with("narrow", "ana", narrow).await;
+    team.token_with("wide", "ana", json!({ "source": source }))
+        .await;
+    let unread = async || {
+        for name in ["narrow", "wide"] {
+            let token = team
+                .wait::<StoredToken>(name, Usable, "False NoReader")
+                .await;
+            assert_eq!(said(&token, Ready), "True Reconciled");
+            assert!(team.event(name, "NoReader").await.contains("TokenUser ana"));
+        }
+    };
+    unread().await;
+
+    // From here on nothing of the tokens' own changes.
+    team.user_with("ana", workloads(&["other"])).await;
+    team.serving("wide", 1).await;
+    let usable = |token: &StoredToken| {
+        let conditions = &token.status.as_ref().unwrap().conditions;
+        find(conditions, Usable).unwrap().message.clone()
+    };
+    let token = team.wait_for("narrow", "for other consumers", |token: &StoredToken| {
+        usable(token).contains("(app, job)")
+    });
+    assert_eq!(said(&token.await, Usable), "False NoReader");
+    // The user's own reasons stay as they were.
+    team.user_with("ana", workloads(&["app"])).await;
+    let usable = usable(&team.serving("narrow", 1).await);
+    assert!(usable.contains("cannot read it: job."), "{usable}");
+    let nobody = Patch::Merge(json!({ "spec": workloads(&[]) }));
+    let users = team.api::<TokenUser>();
+    users
+        .patch("ana", &PatchParams::default(), &nobody)
+        .await
+        .unwrap();
+    unread().await;
 }
 
 #[tokio::test]

@@ -9,12 +9,15 @@ use bursar_wire::{PROTOCOL_MAX, PROTOCOL_MIN, common_protocol, v1alpha1};
 use uuid::Uuid;
 
 use super::VaultService;
+use super::connection::Place;
 use super::error::CallError;
 use super::incarnation::IncarnationId;
 use super::jwt::{self, PodClaims};
 use super::limit::Crowded;
 use super::metrics::{Attached, Fenced};
 use super::pod::{ReviewError, ReviewedPod};
+use super::pods::Full;
+use super::turns::Caller;
 use super::watchers::WatcherId;
 use crate::db_time::{DbTime, db_now};
 use crate::rows::Incarnation;
@@ -52,15 +55,16 @@ impl Session {
 impl VaultService {
     pub(crate) async fn attach(
         &self,
+        place: &Place,
         request: v1alpha1::AttachRequest,
-    ) -> Result<(WatcherId, v1alpha1::AttachResponse), CallError> {
-        let answer = self.try_attach(request).await;
+    ) -> Result<v1alpha1::AttachResponse, CallError> {
+        let answer = self.try_attach(place, request).await;
         self.metrics().attach(match &answer {
-            Ok((_, answer)) if answer.resumed => Attached::Resumed,
+            Ok(answer) if answer.resumed => Attached::Resumed,
             Ok(_) => Attached::New,
             Err(CallError::Protocol { .. }) => Attached::Protocol,
             Err(CallError::Unauthenticated) => Attached::Refused,
-            Err(CallError::Crowded) => Attached::Crowded,
+            Err(CallError::Crowded | CallError::TooManyConnections) => Attached::Crowded,
             Err(CallError::NoTenant) => Attached::NoTenant,
             Err(_) => Attached::Unavailable,
         });
@@ -69,8 +73,9 @@ impl VaultService {
 
     async fn try_attach(
         &self,
+        place: &Place,
         request: v1alpha1::AttachRequest,
-    ) -> Result<(WatcherId, v1alpha1::AttachResponse), CallError> {
+    ) -> Result<v1alpha1::AttachResponse, CallError> {
         let protocol = protocol(&request)?;
         let token = &request.service_account_token;
         let claims = self.verify_locally(token)?;
@@ -81,8 +86,10 @@ impl VaultService {
                 self.begin(pod).await?
             }
         };
-        let id = session.id();
-        Ok((id, self.respond(protocol, session, claims.namespace)?))
+        place
+            .attached(self.pods(), &claims.pod_uid, session.id())
+            .map_err(|Full| CallError::TooManyConnections)?;
+        self.respond(protocol, session, claims.namespace)
     }
 
     fn verify_locally(&self, token: &str) -> Result<PodClaims, CallError> {
@@ -102,7 +109,8 @@ impl VaultService {
         let Some(previous) = previous else {
             return Ok(None);
         };
-        let session = match self.on_record(self.find(previous).await).await {
+        let found = self.find(previous, &claims.pod_uid).await;
+        let session = match self.on_record(found).await {
             Ok(session) => session,
             // Unknown, fenced or damaged: it begins anew.
             Err(CallError::Unauthenticated | CallError::Damaged(_)) => return Ok(None),
@@ -115,10 +123,18 @@ impl VaultService {
         Ok(same_pod.then_some(session))
     }
 
-    async fn find(&self, previous: v1alpha1::Incarnation) -> Result<Session, CallError> {
+    async fn find(
+        &self,
+        previous: v1alpha1::Incarnation,
+        pod_uid: &str,
+    ) -> Result<Session, CallError> {
         let IncarnationId(id) = previous.id.parse()?;
-        let _turn = self.turns().any().await;
+        let _turn = self.turns().of(Caller::pod(pod_uid)).await;
         let claimed = self.claim(id, previous.proof).await?;
+        // The row of another pod's run is neither locked nor waited for.
+        if !claimed.is_proven_for(pod_uid) {
+            return Err(CallError::Unauthenticated);
+        }
         let mut connection = self.vault().pool().acquire().await?;
         // However late: what it served while it was cut off is still to be told.
         let running = self.lock_late(&mut connection, &claimed).await?;
@@ -179,7 +195,7 @@ impl VaultService {
     async fn renew(&self, mut session: Session, pod: ReviewedPod) -> Result<Session, CallError> {
         session.incarnation.review_due_time = session.now.after(self.review_period());
         let row = session.incarnation.to_row(session.tenant.keys());
-        let turn = self.turns().any().await;
+        let turn = self.turns().of(Caller::pod(&pod.pod_uid)).await;
         let renewed = sqlx::query!(
             "update incarnation
              set reviewed_time = now(), review_due_time = $3, key_version = $4, mac = $5
@@ -203,7 +219,7 @@ impl VaultService {
     /// A new incarnation; older ones of the pod are over.
     async fn begin(&self, pod: ReviewedPod) -> Result<Session, CallError> {
         let unusable = |_| CallError::Unauthenticated;
-        let _turn = self.turns().any().await;
+        let _turn = self.turns().of(Caller::pod(&pod.pod_uid)).await;
         let namespace = pod.namespace.parse().map_err(unusable)?;
         let namespace_uid = pod.namespace_uid.parse().map_err(unusable)?;
         let tenant = self.vault().tenant_of(&namespace, &namespace_uid).await?;

@@ -3,7 +3,8 @@
 //! Anybody in the cluster may connect, so those who have not attached are few
 //! and do not stay: a connection takes a place when it is accepted, gives it
 //! back when it has attached, and is closed when that takes too long. From then
-//! on it speaks for the incarnation that attached on it, and for no other.
+//! on it speaks for the incarnation that attached on it, and for no other, and
+//! is one of the few that its pod may have.
 
 use std::io;
 use std::pin::Pin;
@@ -12,67 +13,103 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bursar_wire::tls::ServerStream;
+use futures::future::{AbortHandle, Abortable, Pending, pending};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 use tonic::transport::server::Connected;
 
+use super::pods::{Full, Pods, Seat};
 use super::watchers::WatcherId;
 
 /// Who is at the other end of a connection.
-#[derive(Clone, Debug)]
-pub(crate) struct Place(Arc<Mutex<Peer>>);
+#[derive(Clone)]
+pub(crate) struct Place(Arc<Inner>);
 
-#[derive(Debug)]
+struct Inner {
+    /// Tells connections apart.
+    number: u64,
+    /// Closes the connection.
+    close: AbortHandle,
+    peer: Mutex<Peer>,
+}
+
 enum Peer {
     /// Nobody we know: it takes a place among those.
     Stranger { _place: OwnedSemaphorePermit },
-    /// This run of a broker.
-    Attached(WatcherId),
+    /// A run of a broker: it is one of its pod's connections.
+    Attached(Seat),
 }
 
 impl Place {
-    pub(crate) fn new(permit: OwnedSemaphorePermit) -> Self {
-        Self(Arc::new(Mutex::new(Peer::Stranger { _place: permit })))
+    fn new(number: u64, permit: OwnedSemaphorePermit, close: AbortHandle) -> Self {
+        Self(Arc::new(Inner {
+            number,
+            close,
+            peer: Mutex::new(Peer::Stranger { _place: permit }),
+        }))
     }
 
     /// The connection has shown who it is: its place is free for another.
-    pub(crate) fn attached(&self, id: WatcherId) {
-        *self.peer() = Peer::Attached(id);
+    ///
+    /// # Errors
+    /// [`Full`] when the pod has too many connections, and nothing has changed.
+    pub(crate) fn attached(&self, pods: &Pods, pod_uid: &str, id: WatcherId) -> Result<(), Full> {
+        let mut peer = self.peer();
+        match &*peer {
+            Peer::Attached(seat) if seat.incarnation() == id => {}
+            _ => {
+                let seat = pods.seat(pod_uid, id, self.0.number, &self.0.close)?;
+                *peer = Peer::Attached(seat);
+            }
+        }
+        Ok(())
     }
 
     /// Who has attached on it.
     pub(crate) fn incarnation(&self) -> Option<WatcherId> {
-        match *self.peer() {
+        match &*self.peer() {
             Peer::Stranger { .. } => None,
-            Peer::Attached(id) => Some(id),
+            Peer::Attached(seat) => Some(seat.incarnation()),
         }
     }
 
     fn peer(&self) -> std::sync::MutexGuard<'_, Peer> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.peer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A connection that ends unless it attaches in time.
+/// A connection that ends unless it attaches in time, and when its run is over.
 pub(crate) struct Connection {
     tls: ServerStream,
     place: Place,
     deadline: Pin<Box<Sleep>>,
+    /// Ready once the place is closed.
+    closed: Abortable<Pending<()>>,
 }
 
 impl Connection {
-    pub(crate) fn new(tls: ServerStream, place: Place, time_to_attach: Duration) -> Self {
+    /// `number` is no other connection's.
+    pub(crate) fn new(
+        tls: ServerStream,
+        number: u64,
+        permit: OwnedSemaphorePermit,
+        time_to_attach: Duration,
+    ) -> Self {
         let deadline = Box::pin(tokio::time::sleep(time_to_attach));
+        let (close, registration) = AbortHandle::new_pair();
         Self {
             tls,
-            place,
+            place: Place::new(number, permit, close),
             deadline,
+            closed: Abortable::new(pending(), registration),
         }
     }
 
-    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
-        self.place.incarnation().is_none() && self.deadline.as_mut().poll(cx).is_ready()
+    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        let closed = Pin::new(&mut self.closed).poll(cx).is_ready();
+        let stranger = self.place.incarnation().is_none();
+        closed || stranger && self.deadline.as_mut().poll(cx).is_ready()
     }
 }
 
@@ -91,8 +128,8 @@ impl AsyncRead for Connection {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         // HTTP/2 always has a read under way, so this wakes in time.
-        if self.is_late(cx) {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        if self.is_over(cx) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         Pin::new(&mut self.tls).poll_read(cx, buf)
     }

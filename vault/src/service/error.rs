@@ -5,6 +5,7 @@ use std::fmt;
 use bursar_seal::RandomError;
 use tonic::Status;
 
+use super::pods::OF_ONE_POD;
 use crate::error::{Category, DatabaseError, VaultError};
 use crate::integrity::IntegrityFailure;
 
@@ -43,6 +44,9 @@ pub(crate) enum CallError {
     /// Too many attach at once, or this pod does already.
     #[error("too many brokers attach at once; try again in a few seconds")]
     Crowded,
+    /// The pod has as many connections to this replica as it may have.
+    #[error("this pod has {OF_ONE_POD} connections to this replica: close some first")]
+    TooManyConnections,
     /// More open allowances than any broker can use.
     #[error("this broker has 10,000 open allowances: report and close some first")]
     TooManyOpen,
@@ -119,7 +123,9 @@ impl From<CallError> for Status {
             CallError::Protocol { .. } | CallError::OutOfOrder { .. } => {
                 Self::failed_precondition(sentence)
             }
-            CallError::Crowded | CallError::TooManyOpen => Self::resource_exhausted(sentence),
+            CallError::Crowded | CallError::TooManyConnections | CallError::TooManyOpen => {
+                Self::resource_exhausted(sentence)
+            }
             CallError::NoTenant => Self::not_found(sentence),
             CallError::Malformed(_) => Self::invalid_argument(sentence),
             // To the broker an overdue review is a vault that cannot answer

@@ -51,6 +51,18 @@ pub(crate) struct Claimed {
     pub(crate) proof: Vec<u8>,
 }
 
+impl Claimed {
+    /// Whether the proof was made for this incarnation and pod. Only its row says
+    /// under which version of the tenant's key, and whether it still lives.
+    pub(crate) fn is_proven_for(&self, pod_uid: &str) -> bool {
+        let mut keys = self.tenant.keys().all();
+        keys.any(|key| {
+            key.verify_incarnation_proof(self.id.incarnation, pod_uid, &self.proof)
+                .is_ok()
+        })
+    }
+}
+
 /// A proven, live incarnation. Its row is locked if it was read in a transaction.
 pub(crate) struct Running {
     pub(crate) incarnation: Incarnation,

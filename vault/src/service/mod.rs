@@ -5,7 +5,7 @@
 //!
 //! | call | module | rules |
 //! |---|---|---|
-//! | Attach | `attach`, `jwt`, `limit` | local verification, then a review by the API server; one live incarnation for each pod |
+//! | Attach | `attach`, `jwt`, `limit`, `pods` | local verification, then a review by the API server; one live incarnation for each pod |
 //! | Grant | `grant`, `entitlement` | commit, then read again in a new snapshot, then answer |
 //! | Report | `report`, `account` | each batch once and in order, or the incarnation is fenced |
 //! | Watch | `watch`, `watchers`, `feed` | register, read what was missed, then tell what happens |
@@ -32,6 +32,7 @@ mod jwt;
 mod limit;
 mod metrics;
 mod pod;
+mod pods;
 mod report;
 mod server;
 mod settings;
@@ -61,7 +62,8 @@ use incarnation::Claimed;
 use issuer::TrustedIssuer;
 use limit::ReviewLimit;
 use metrics::Metrics;
-use turns::Turns;
+use pods::Pods;
+use turns::{Caller, Turns};
 use watchers::Watchers;
 
 pub use issuer::{IssuerError, WorkloadIssuer};
@@ -104,6 +106,7 @@ struct Parts {
     settings: Settings,
     metrics: Metrics,
     watchers: Watchers,
+    pods: Pods,
     review_limit: ReviewLimit,
     turns: Turns,
     /// The issuer as it comes from the operator, and as it was read last.
@@ -135,6 +138,7 @@ impl VaultService {
         let start = Position::new(heads.map_err(DatabaseError::from)?);
         let metrics = Metrics::new(registry);
         Ok(Self(Arc::new(Parts {
+            pods: Pods::default(),
             review_limit: ReviewLimit::new(settings.reviews_per_second),
             turns: Turns::new(vault.pool().options().get_max_connections()),
             watchers: Watchers::new(metrics.clone()),
@@ -167,6 +171,10 @@ impl VaultService {
 
     fn watchers(&self) -> &Watchers {
         &self.0.watchers
+    }
+
+    fn pods(&self) -> &Pods {
+        &self.0.pods
     }
 
     fn review_limit(&self) -> &ReviewLimit {
@@ -239,7 +247,7 @@ impl VaultService {
         if attached != Some(id) {
             return Err(CallError::Unauthenticated.into());
         }
-        let _turn = self.turns().of(id).await;
+        let _turn = self.turns().of(Caller::Run(id)).await;
         let claimed = self.claim(id, proof).await?;
         let answer = self
             .on_record(call(claimed, request.into_inner()).await)
@@ -255,10 +263,8 @@ impl vault_server::Vault for VaultService {
         request: Request<v1alpha1::AttachRequest>,
     ) -> Result<Response<v1alpha1::AttachResponse>, Status> {
         let place = request.extensions().get::<Place>().cloned();
-        let (id, answer) = VaultService::attach(self, request.into_inner()).await?;
-        if let Some(place) = place {
-            place.attached(id);
-        }
+        let place = place.ok_or(CallError::Unauthenticated)?;
+        let answer = VaultService::attach(self, &place, request.into_inner()).await?;
         Ok(Response::new(answer))
     }
 

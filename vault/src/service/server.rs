@@ -8,7 +8,7 @@ use bursar_wire::tls;
 use bursar_wire::v1alpha1::vault_server::VaultServer;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
@@ -16,7 +16,7 @@ use tonic::transport::Server;
 use tower::filter::FilterLayer;
 
 use super::VaultService;
-use super::connection::{Connection, Place};
+use super::connection::Connection;
 use super::stranger;
 
 /// The largest message a broker may send, in bytes: a report of as many records
@@ -113,13 +113,13 @@ async fn accept(
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     let places = Arc::new(Semaphore::new(service.settings().unattached_connections));
     let mut stop = std::pin::pin!(stopped(stopping));
-    loop {
+    for number in 0.. {
         let next = async {
             // With no place left, newcomers wait in the kernel's queue.
             let permit = Arc::clone(&places).acquire_owned().await;
             let permit = permit.map_err(io::Error::other)?;
             let (tcp, _) = listener.accept().await?;
-            io::Result::Ok((tcp, Place::new(permit)))
+            io::Result::Ok((tcp, permit))
         };
         let next = tokio::select! {
             biased;
@@ -127,8 +127,8 @@ async fn accept(
             next = next => next,
         };
         match next {
-            Ok((tcp, place)) => {
-                let greeting = greet(service.clone(), acceptor.clone(), tcp, place);
+            Ok((tcp, permit)) => {
+                let greeting = greet(service.clone(), acceptor.clone(), tcp, number, permit);
                 tokio::spawn(hand_over(greeting, accepted.clone()));
             }
             Err(error) => {
@@ -144,14 +144,14 @@ async fn greet(
     service: VaultService,
     acceptor: TlsAcceptor,
     tcp: TcpStream,
-    place: Place,
+    number: u64,
+    permit: OwnedSemaphorePermit,
 ) -> Option<Connection> {
     match tls::accept(&acceptor, tcp).await {
-        Ok(tls) => Some(Connection::new(
-            tls,
-            place,
-            service.settings().time_to_attach,
-        )),
+        Ok(tls) => {
+            let time_to_attach = service.settings().time_to_attach;
+            Some(Connection::new(tls, number, permit, time_to_attach))
+        }
         Err(error) => {
             service.metrics().failed_handshakes.inc();
             tracing::debug!(%error, "a TLS handshake failed");

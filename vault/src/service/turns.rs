@@ -3,7 +3,8 @@
 //! Each call takes a database connection for a moment. One broker gets few of
 //! them, however many calls it makes, and all brokers together leave some to
 //! what must not wait for them: the change feed, the sweep and the controllers.
-//! Who has to wait waits in the order of arrival.
+//! Who has to wait waits in the order of arrival, for as long as its caller does,
+//! and not for a connection, where a crowd would be turned away after 5 seconds.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::watchers::WatcherId;
 
-/// Calls of one incarnation at once. An honest broker makes few at a time.
+/// Calls of one broker at once. An honest one makes few at a time.
 const OF_ONE: usize = 4;
 /// Connections that are never used for brokers.
 const LEFT_ALONE: u32 = 4;
@@ -20,15 +21,30 @@ const LEFT_ALONE: u32 = 4;
 /// Turns at the database.
 pub(crate) struct Turns {
     all: Arc<Semaphore>,
-    of_one: Mutex<HashMap<WatcherId, Arc<Semaphore>>>,
+    of_one: Mutex<HashMap<Caller, Arc<Semaphore>>>,
+}
+
+/// Whose call it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Caller {
+    /// A pod that attaches, by its UID.
+    Pod(String),
+    /// A run of a broker that has attached.
+    Run(WatcherId),
 }
 
 /// The right to work on one call.
 pub(crate) struct Turn<'a> {
     turns: &'a Turns,
-    id: WatcherId,
+    caller: Caller,
     own: Option<OwnedSemaphorePermit>,
     shared: Option<OwnedSemaphorePermit>,
+}
+
+impl Caller {
+    pub(crate) fn pod(uid: &str) -> Self {
+        Self::Pod(uid.to_owned())
+    }
 }
 
 impl Turns {
@@ -41,32 +57,27 @@ impl Turns {
         }
     }
 
-    /// Waits for a turn of this incarnation.
-    pub(crate) async fn of(&self, id: WatcherId) -> Turn<'_> {
+    /// Waits for a turn of this broker.
+    pub(crate) async fn of(&self, caller: Caller) -> Turn<'_> {
         // Made first, so that who stops waiting is forgotten too.
         let mut turn = Turn {
             turns: self,
-            id,
+            caller: caller.clone(),
             own: None,
             shared: None,
         };
         let own = self
             .map()
-            .entry(id)
+            .entry(caller)
             .or_insert_with(|| Arc::new(Semaphore::new(OF_ONE)))
             .clone();
         // Semaphores are never closed, and first in, first out.
         turn.own = own.acquire_owned().await.ok();
-        turn.shared = self.any().await;
+        turn.shared = Arc::clone(&self.all).acquire_owned().await.ok();
         turn
     }
 
-    /// Waits for a turn of nobody in particular.
-    pub(crate) async fn any(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.all).acquire_owned().await.ok()
-    }
-
-    fn map(&self) -> MutexGuard<'_, HashMap<WatcherId, Arc<Semaphore>>> {
+    fn map(&self) -> MutexGuard<'_, HashMap<Caller, Arc<Semaphore>>> {
         self.of_one.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -77,10 +88,10 @@ impl Drop for Turn<'_> {
         self.own.take();
         let mut map = self.turns.map();
         let last = map
-            .get(&self.id)
+            .get(&self.caller)
             .is_some_and(|own| Arc::strong_count(own) == 1);
         if last {
-            map.remove(&self.id);
+            map.remove(&self.caller);
         }
     }
 }
@@ -92,16 +103,16 @@ mod tests {
     use tokio::time::timeout;
     use uuid::Uuid;
 
-    use super::{OF_ONE, Turns};
+    use super::{Caller, OF_ONE, Turns};
     use crate::service::watchers::WatcherId;
 
     const SOON: Duration = Duration::from_secs(1);
 
-    fn incarnation(number: u128) -> WatcherId {
-        WatcherId {
+    fn broker(number: u128) -> Caller {
+        Caller::Run(WatcherId {
             tenant: Uuid::from_u128(1).into(),
             incarnation: Uuid::from_u128(number),
-        }
+        })
     }
 
     #[tokio::test(start_paused = true)]
@@ -109,12 +120,12 @@ mod tests {
         let turns = Turns::new(24);
         let mut greedy = Vec::new();
         for _ in 0..OF_ONE {
-            greedy.push(turns.of(incarnation(1)).await);
+            greedy.push(turns.of(broker(1)).await);
         }
-        assert!(timeout(SOON, turns.of(incarnation(1))).await.is_err());
-        assert!(timeout(SOON, turns.of(incarnation(2))).await.is_ok());
+        assert!(timeout(SOON, turns.of(broker(1))).await.is_err());
+        assert!(timeout(SOON, turns.of(broker(2))).await.is_ok());
         greedy.pop();
-        assert!(timeout(SOON, turns.of(incarnation(1))).await.is_ok());
+        assert!(timeout(SOON, turns.of(broker(1))).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -122,12 +133,13 @@ mod tests {
         let turns = Turns::new(10);
         let mut under_way = Vec::new();
         for number in 0..6 {
-            under_way.push(turns.of(incarnation(number)).await);
+            under_way.push(turns.of(broker(number)).await);
         }
-        assert!(timeout(SOON, turns.of(incarnation(6))).await.is_err());
-        assert!(timeout(SOON, turns.any()).await.is_err());
+        assert!(timeout(SOON, turns.of(broker(6))).await.is_err());
+        let attaching = turns.of(Caller::pod("pod"));
+        assert!(timeout(SOON, attaching).await.is_err());
         under_way.pop();
-        assert!(timeout(SOON, turns.of(incarnation(6))).await.is_ok());
+        assert!(timeout(SOON, turns.of(broker(6))).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -135,9 +147,9 @@ mod tests {
         let turns = Turns::new(24);
         let mut held = Vec::new();
         for _ in 0..OF_ONE {
-            held.push(turns.of(incarnation(1)).await);
+            held.push(turns.of(broker(1)).await);
         }
-        assert!(timeout(SOON, turns.of(incarnation(1))).await.is_err());
+        assert!(timeout(SOON, turns.of(broker(1))).await.is_err());
         drop(held);
         assert!(turns.map().is_empty());
     }

@@ -11,7 +11,9 @@
 
 mod attach;
 mod away;
+mod crowd;
 mod describe;
+mod floods;
 mod forged;
 mod grant;
 mod load;

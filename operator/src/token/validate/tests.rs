@@ -6,12 +6,13 @@ use bursar_crds::{
 use bursar_vault::rows;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
 
 use super::{SourceValue, Valid, validate};
-use crate::object::Said;
+use crate::object::{Said, not_onboarded};
 use crate::secrets::SourceSecret;
-use crate::token::dereference::{Found, FoundSource};
+use crate::token::dereference::{Found, FoundSource, FoundUser};
 
 const PLANTED: &str = "planted-value";
 
@@ -69,7 +70,10 @@ fn value(bytes: &[u8]) -> Value {
 
 fn found(source: FoundSource) -> Found {
     Found {
-        user: Some(Uuid::max()),
+        user: Some(FoundUser {
+            uid: Uuid::max(),
+            workloads: Some(vec!["app".to_owned()]),
+        }),
         source,
     }
 }
@@ -95,6 +99,25 @@ fn a_labelled_secret_of_an_allowed_type_gives_its_value() {
         match valid.source {
             SourceValue::Value(value) => assert_eq!(value.expose(), PLANTED.as_bytes()),
             _ => panic!("{type_} gives a value"),
+        }
+    }
+}
+
+#[test]
+fn whitespace_behind_a_value_is_seen_and_stays() {
+    for (bytes, ends) in [
+        ("planted-value\n", true),
+        ("planted-value\r\n", true),
+        ("planted-value ", true),
+        ("\t", true),
+        ("planted-value", false),
+        (" planted\nvalue", false),
+    ] {
+        let valid = valid(&from_secret(), secret("Opaque", value(bytes.as_bytes())));
+        assert_eq!(valid.source.ends_in_whitespace(), ends, "{bytes:?}");
+        match valid.source {
+            SourceValue::Value(value) => assert_eq!(value.expose(), bytes.as_bytes()),
+            _ => panic!("{bytes:?} is a value"),
         }
     }
 }
@@ -135,7 +158,8 @@ fn every_bad_source_has_its_reason_and_a_sentence_that_names_the_secret() {
 #[test]
 fn a_namespace_that_is_not_onboarded_gives_no_value_of_any_kind() {
     for token in [from_secret(), generated(32)] {
-        let problem = problem(&token, FoundSource::NotOnboarded);
+        let why = not_onboarded("team", Duration::from_secs(30));
+        let problem = problem(&token, FoundSource::NotOnboarded(why));
         assert_eq!(problem.reason, ReadyReason::NamespaceNotOnboarded);
     }
 }

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::{facts, stored};
 use crate::controller::Progress;
 use crate::object::Said;
+use crate::token::readers::Readers;
 use crate::token::validate::{SourceValue, Valid};
 
 fn now() -> Timestamp {
@@ -61,6 +62,7 @@ fn valid(source: SourceValue, expires: Option<Timestamp>) -> Valid {
     };
     Valid {
         spec,
+        readers: Readers::AllListed,
         source,
         heard: None,
     }
@@ -107,6 +109,38 @@ fn a_missing_source_leaves_the_newest_version_usable() {
     let problem = SourceValue::Unavailable(Said::new(ReadyReason::SourceNotFound, "m"));
     let said = reasons(&valid(problem, None), &state(Serving::Serving));
     assert_eq!(said, (ReadyReason::SourceNotFound, UsableReason::Serving));
+}
+
+#[test]
+fn a_token_that_nobody_may_read_is_not_usable_and_what_ends_it_comes_first() {
+    let unread = Valid {
+        readers: Readers::Nobody("why".to_owned()),
+        ..valid(good(), None)
+    };
+    for (serving, usable) in [
+        (Serving::Serving, UsableReason::NoReader),
+        (Serving::NoVersion, UsableReason::NoVersion),
+        (Serving::RevokedBySpec, UsableReason::RevokedBySpec),
+        (Serving::Expired, UsableReason::Expired),
+        (Serving::UserSuspended, UsableReason::UserSuspended),
+        (Serving::IntegrityFailure, UsableReason::IntegrityFailure),
+    ] {
+        let said = reasons(&unread, &state(serving));
+        assert_eq!(said, (ReadyReason::Reconciled, usable));
+    }
+}
+
+#[test]
+fn a_token_that_some_may_read_serves_and_says_who_may_not() {
+    let some = Valid {
+        readers: Readers::SomeListed("Not x.".to_owned()),
+        ..valid(good(), None)
+    };
+    let token = token(Some(Uuid::nil()));
+    let (verdict, _) = stored(&token, &some, &state(Serving::Serving), now());
+    let usable = verdict.usable.unwrap();
+    assert_eq!(usable.reason, UsableReason::Serving);
+    assert!(usable.message.ends_with(" Not x."), "{}", usable.message);
 }
 
 #[test]

@@ -28,6 +28,9 @@ use replica::{Authority, Replica};
 /// Long enough for anything that happens at all.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
+/// Connections of one replica to the database.
+pub(crate) const CONNECTIONS: u32 = 8;
+
 pub(crate) struct Bed {
     pub(crate) database: Database,
     pub(crate) controllers: Controllers,
@@ -249,7 +252,7 @@ async fn try_open(url: &str, lease: Duration) -> Result<Vault, OpenError> {
     Vault::open(VaultConfig {
         database_url: url.to_owned(),
         insecure_database: false,
-        max_connections: 8,
+        max_connections: CONNECTIONS,
         cluster_id: "cluster-1".to_owned(),
         roots: RootKeys::new([root]).unwrap(),
         random: Arc::new(SystemRandom),
