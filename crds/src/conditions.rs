@@ -208,6 +208,8 @@ mod tests {
             (R::SourceNotFound, U::Serving, "SourceNotFound"),
             (R::SourceNotFound, U::NoVersion, "SourceNotFound"),
             (R::SourceNotFound, U::RevokedBySpec, "RevokedBySpec"),
+            (R::Reconciled, U::Exhausted, "Exhausted"),
+            (R::TokenNotFound, U::TokenNotFound, "TokenNotFound"),
             (R::Pending, U::Pending, "Pending"),
         ] {
             assert_eq!(summary(&with(ready, usable)), word);
