@@ -23,6 +23,7 @@ fn quota(name: &str, subject: &str, counter: &str) -> String {
 /// What kubectl prints, once it succeeds: it learns of kinds from the API server, which publishes
 /// them a moment after they are established.
 async fn kubectl(cluster: &Cluster, arguments: &[&str]) -> String {
+    let mut refused = String::new();
     let printed = until(LIMIT, PAUSE, async || {
         let output = Command::new(cluster.testbed.kubectl())
             .arg("--kubeconfig")
@@ -31,12 +32,12 @@ async fn kubectl(cluster: &Cluster, arguments: &[&str]) -> String {
             .args(arguments)
             .output()
             .unwrap();
-        output
-            .status
-            .success()
-            .then(|| String::from_utf8(output.stdout).unwrap())
-    });
-    printed.await.unwrap()
+        refused = String::from_utf8(output.stderr).unwrap();
+        let success = output.status.success();
+        success.then(|| String::from_utf8(output.stdout).unwrap())
+    })
+    .await;
+    printed.unwrap_or_else(|| panic!("kubectl {arguments:?}: {refused}"))
 }
 
 /// The lines of `kubectl get`, with single spaces and without the age.
