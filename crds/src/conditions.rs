@@ -255,6 +255,8 @@ mod tests {
                 "RevokedBySpec",
                 "usable",
             ),
+            (R::Reconciled, U::Exhausted, "Exhausted", "usable"),
+            (R::TokenNotFound, U::TokenNotFound, "TokenNotFound", "ready"),
             (R::Pending, U::Pending, "Pending", "ready"),
         ] {
             let Summary { reason, message } = summary(&with(ready, usable));

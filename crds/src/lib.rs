@@ -11,10 +11,16 @@ pub mod names;
 pub mod reasons;
 mod stored_token;
 mod syntax;
+mod token_quota;
 mod token_user;
+mod window;
 
 pub use stored_token::{
     Consumer, DeletionPolicy, Generate, GenerateFormat, Revocation, SecretKeyRef, Source,
     StoredToken, StoredTokenSpec, StoredTokenStatus, UserRef,
 };
+pub use token_quota::{
+    Each, Enforcement, Subject, TokenQuota, TokenQuotaSpec, TokenQuotaStatus, TokenRef,
+};
 pub use token_user::{Access, Role, TokenUser, TokenUserSpec, TokenUserStatus, Workload};
+pub use window::{Window, WindowError, WindowType};

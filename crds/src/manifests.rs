@@ -8,7 +8,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::{CustomResourceExt, ResourceExt};
 
-use crate::{StoredToken, TokenUser};
+use crate::{StoredToken, TokenQuota, TokenUser};
 
 const HEADER: &str = "# Generated from crds/src by `make generate`; edits here are lost.\n";
 
@@ -44,7 +44,7 @@ pub enum ManifestError {
 
 /// All CustomResourceDefinitions, as they are installed.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    [TokenUser::crd(), StoredToken::crd()]
+    [TokenUser::crd(), StoredToken::crd(), TokenQuota::crd()]
         .into_iter()
         .map(without_nullable)
         .collect()

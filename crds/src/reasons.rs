@@ -114,8 +114,10 @@ reasons! {
         Pending => Unknown,
         /// The vault holds what the spec says.
         Reconciled => True,
-        /// StoredToken: no TokenUser of the name in `userRef` exists in the namespace.
+        /// StoredToken, TokenQuota: no TokenUser of the name in `userRef` exists in the namespace.
         UserNotFound => False,
+        /// TokenQuota: no StoredToken of the name in `tokenRef` exists in the namespace.
+        TokenNotFound => False,
         /// StoredToken: the Secret in `secretKeyRef` does not exist.
         SourceNotFound => False,
         /// StoredToken: the Secret lacks the label `bursar.dev/source: "true"`.
@@ -157,6 +159,12 @@ reasons! {
         Serving => True,
         /// TokenUser: the user's tokens can be read by the listed workloads.
         Active => True,
+        /// TokenQuota: the limit is not reached.
+        Within => True,
+        /// TokenQuota: the limit is exceeded, and only warned about.
+        Exceeded => True,
+        /// TokenQuota: the limit is reached; more is refused until the window ends.
+        Exhausted => False,
         /// StoredToken: no version was stored yet, or the value of the newest was revoked on
         /// another version or token; `Ready` says why.
         NoVersion => False,
@@ -171,8 +179,10 @@ reasons! {
         NoWorkload => False,
         /// The user is suspended.
         UserSuspended => False,
-        /// StoredToken: its user does not exist.
+        /// StoredToken, TokenQuota: its user does not exist.
         UserNotFound => False,
+        /// TokenQuota: its token does not exist.
+        TokenNotFound => False,
         /// StoredToken: the newest version belongs to an earlier user of the same name.
         UserReplaced => False,
         /// A row of this object in the database is not what the vault wrote.
@@ -199,7 +209,12 @@ mod tests {
         assert_eq!(ready.collect::<Vec<_>>(), [&ReadyReason::Reconciled]);
         assert_eq!(
             usable.collect::<Vec<_>>(),
-            [&UsableReason::Serving, &UsableReason::Active]
+            [
+                &UsableReason::Serving,
+                &UsableReason::Active,
+                &UsableReason::Within,
+                &UsableReason::Exceeded,
+            ]
         );
     }
 

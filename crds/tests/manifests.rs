@@ -103,6 +103,19 @@ fn names_and_values_follow_the_api_conventions() {
 }
 
 #[test]
+fn every_field_is_explained_in_sentences() {
+    each_field(&mut |path, schema| {
+        for (name, property) in schema.properties.iter().flatten() {
+            let explained = property.description.as_deref().unwrap_or_default();
+            assert!(
+                explained.ends_with(['.', ')']),
+                "{path}.{name}: {explained}"
+            );
+        }
+    });
+}
+
+#[test]
 fn no_field_keeps_a_null() {
     each_field(&mut |path, schema| assert_eq!(schema.nullable, None, "{path}"));
 }

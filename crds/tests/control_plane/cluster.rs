@@ -13,8 +13,8 @@ use kube::{Api, Client, Config, ResourceExt};
 use tokio::sync::OnceCell;
 
 /// Policies and rights take effect when the API server's watches have seen them.
-const LIMIT: Duration = Duration::from_secs(60);
-const PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 
 /// A file or folder of the repository.
 pub(crate) fn repository(path: &str) -> PathBuf {

@@ -13,5 +13,8 @@ mod quickstart;
 mod rights;
 mod secret_source;
 mod stored_token;
+mod token_quota;
+mod token_quota_output;
+mod token_quota_window;
 mod token_user;
 mod vault_audience;

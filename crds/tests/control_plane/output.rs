@@ -215,7 +215,11 @@ async fn kubectl_knows_the_short_names_and_the_category() {
         .list_api_group_resources("bursar.dev/v1alpha1")
         .await
         .unwrap();
-    for (plural, short) in [("storedtokens", "stok"), ("tokenusers", "tuser")] {
+    for (plural, short) in [
+        ("storedtokens", "stok"),
+        ("tokenquotas", "tquota"),
+        ("tokenusers", "tuser"),
+    ] {
         let kind = list.resources.iter().find(|r| r.name == plural).unwrap();
         assert_eq!(kind.short_names, Some(vec![short.to_owned()]));
         assert_eq!(kind.categories, Some(vec!["bursar".to_owned()]));

@@ -40,8 +40,8 @@ pub struct QuotaSpec {
     pub subject: Subject,
     /// What is counted.
     pub counter: Counter,
-    /// How many units there are in a window.
-    pub limit: u32,
+    /// How many units there are in a window; not negative.
+    pub limit: i64,
     /// When it begins anew.
     pub window: Window,
     /// What becomes of a use beyond it.
@@ -174,7 +174,7 @@ impl Plan {
             name: spec.name.clone(),
             subject: spec.subject.clone(),
             counter: spec.counter.clone(),
-            units: spec.limit.into(),
+            units: spec.limit,
             window: spec.window,
             enforcement: spec.enforcement,
             epoch: 0,

@@ -288,7 +288,7 @@ pub(crate) fn token(name: &str, user: &UserSpec) -> TokenSpec {
 }
 
 /// A quota for all time on accesses, enforced.
-pub(crate) fn quota(name: &str, subject: Subject, limit: u32) -> QuotaSpec {
+pub(crate) fn quota(name: &str, subject: Subject, limit: i64) -> QuotaSpec {
     QuotaSpec {
         id: QuotaId::from(Uuid::new_v4()),
         name: name.parse().unwrap(),
