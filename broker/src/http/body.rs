@@ -10,6 +10,8 @@ use super::problem::{Code, Problem};
 /// The longest body, in bytes.
 pub(crate) const MOST_BYTES: usize = 64 * 1024;
 
+const SEND_JSON: &str = "send one JSON object, with the header Content-Type: application/json";
+
 /// Reads a JSON body of at most [`MOST_BYTES`].
 ///
 /// # Errors
@@ -30,10 +32,7 @@ where
     match Limited::new(body, MOST_BYTES).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
-        Err(_) => Err(Problem::invalid(
-            "body",
-            "the body broke off before its end",
-        )),
+        Err(_) => Err(Problem::invalid("body", "broke off before its end")),
     }
 }
 
@@ -43,7 +42,7 @@ fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
     let unsupported = |detail: &'static str| Err(Problem::new(Code::UnsupportedMediaType, detail));
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let (Some(value), None) = (types.next(), types.next()) else {
-        return unsupported("send the header Content-Type: application/json");
+        return unsupported(SEND_JSON);
     };
     let value = value.to_str().unwrap_or_default();
     let (media_type, parameter) = value.split_once(';').unwrap_or((value, ""));
@@ -51,16 +50,19 @@ fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
     let json = media_type.trim().eq_ignore_ascii_case("application/json");
     let utf8 = parameter.is_empty() || parameter.eq_ignore_ascii_case("charset=utf-8");
     if !json || !utf8 {
-        return unsupported("send the header Content-Type: application/json");
+        return unsupported(SEND_JSON);
     }
     if headers.contains_key(CONTENT_ENCODING) {
-        return unsupported("send the body without Content-Encoding");
+        return unsupported("send the body as it is, without the header Content-Encoding");
     }
     Ok(())
 }
 
 fn too_large() -> Problem {
-    Problem::new(Code::BodyTooLarge, "send at most 65536 bytes")
+    Problem::new(
+        Code::BodyTooLarge,
+        format!("the body may have at most {MOST_BYTES} bytes"),
+    )
 }
 
 #[cfg(test)]
