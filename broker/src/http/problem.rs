@@ -173,9 +173,10 @@ impl Problem {
         Self { more, ..self }
     }
 
-    /// Bad input, and where.
-    pub(crate) fn invalid(field: &str, detail: &'static str) -> Self {
-        Self::new(Code::InvalidRequest, detail).with(More::Field(field.to_owned()))
+    /// Bad input, and where: `rule` goes on from the field's name.
+    pub(crate) fn invalid(field: &'static str, rule: &str) -> Self {
+        Self::new(Code::InvalidRequest, format!("{field} {rule}"))
+            .with(More::Field(field.to_owned()))
     }
 
     /// A header that only a request from elsewhere would have, or lack.
@@ -185,7 +186,7 @@ impl Problem {
 
     /// Another method than `allowed`.
     pub(crate) fn method_not_allowed(allowed: &'static str) -> Self {
-        Self::new(Code::MethodNotAllowed, "use the method in the header Allow")
+        Self::new(Code::MethodNotAllowed, format!("this call takes {allowed}"))
             .with(More::Header(allowed))
     }
 
@@ -307,7 +308,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_problem_has_the_members_of_rfc_9457_and_ours() {
-        let body = body(Problem::invalid("purpose", "why")).await;
+        let body = body(Problem::invalid("purpose", "is required")).await;
         let document: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(
             document["type"],
@@ -315,7 +316,7 @@ mod tests {
         );
         assert_eq!(document["title"], "Invalid request");
         assert_eq!(document["status"], 400);
-        assert_eq!(document["detail"], "why");
+        assert_eq!(document["detail"], "purpose is required");
         assert_eq!(document["code"], "InvalidRequest");
         assert_eq!(document["field"], "purpose");
         assert_eq!(document["decision_id"].as_str().unwrap().len(), 32);
