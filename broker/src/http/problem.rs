@@ -252,8 +252,9 @@ impl From<Denial> for Problem {
         match denial {
             Denial::Forbidden => Self::new(
                 Code::Forbidden,
-                "there is no such user or token, or this workload may not use it: see the \
-                 TokenUser's workloads and the StoredToken's consumers",
+                // The same for each of them, so it lists all.
+                "there is no such user or token, or this workload may not use it, or not for this \
+                 purpose: see the TokenUser's workloads and suspended, and the StoredToken's consumers",
             ),
             Denial::TokenNotFound => Self::new(
                 Code::TokenNotFound,
@@ -274,7 +275,7 @@ impl From<Denial> for Problem {
             ),
             Denial::TokenExpired => Self::new(
                 Code::TokenExpired,
-                "the token's expirationTime has passed: it needs a new value and time",
+                "the token's expirationTime has passed: its StoredToken needs a later one",
             ),
             Denial::Unavailable => Self::vault_unavailable(),
             Denial::Unusable => Self::new(
