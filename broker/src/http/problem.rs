@@ -369,6 +369,15 @@ mod tests {
     }
 
     #[test]
+    fn every_code_stands_in_the_reference_with_its_status() {
+        let page = include_str!("../../../docs/reference.md");
+        for code in Code::ALL {
+            let row = format!("| `{}` | {} |", code.name(), code.status().as_u16());
+            assert!(page.contains(&row), "{row}");
+        }
+    }
+
+    #[test]
     fn a_caller_is_told_when_to_come_back_when_the_vault_is_away() {
         let answer = answer(Problem::vault_unavailable());
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
