@@ -30,7 +30,9 @@ up: build ## Start what the demo starts and leave it running: see target/testbed
 	@$(testbed) up
 
 down: ## End what `make up` started
-	@if [ -x $(testbed) ]; then $(testbed) down; else echo 'testbed: not up'; fi
+	@if [ -r target/testbed/env ]; then . target/testbed/env; fi; \
+	testbed=$${BURSAR_TESTBED:-$(testbed)}; \
+	if [ -x "$$testbed" ]; then "$$testbed" down; else echo 'testbed: not up'; fi
 
 bench: packages ## Measure the optimised build; writes target/bench/summary.json
 	@testbed/packages.sh wrk

@@ -43,8 +43,12 @@ access() {
   status=$(curl --silent --output "$work/body" --write-out '%{http_code}' \
     --header 'Content-Type: application/json' \
     --data '{"user_id":"ana","token":"'"$name"'","app_name":"demo","purpose":"show"}' \
-    "$@" "$url/v1/tokens/access")
+    "$@" "$BURSAR_URL/v1/tokens/access")
+  if [ "$status" = 200 ]; then count "$(sed -n 's/.*"version":\([0-9]*\).*/\1/p' "$work/body")"; fi
 }
+# How often this tour was given which version.
+declare -a reads=()
+count() { reads[$1]=$((${reads[$1]:-0} + 1)); }
 expect() { # expect STATUS WHAT
   printf '%s %s\n' "$status" "$(cat "$work/body")"
   [ "$status" = "$1" ] || fail "$2: expected $1, got $status"
@@ -52,9 +56,6 @@ expect() { # expect STATUS WHAT
 value() { sed -n 's/.*"token":"\([^"]*\)".*/\1/p' "$work/body"; }
 now_ms() { echo $(($(date +%s%N) / 1000000)); }
 bearer() { printf 'Authorization: Bearer %s' "$(cat "$1")"; }
-
-url=$BURSAR_URL
-token_of() { sed -n "s/^ *$1: *//p" "$2" | head -n 1; }
 
 step 'What was applied, and what became of it'
 run kubectl wait --namespace team-a --for=condition=Ready --timeout=60s tokenuser/ana storedtoken/github storedtoken/slack
@@ -74,6 +75,7 @@ for client in fetch.sh fetch.py; do
   show "examples/clients/$client ana github demo show"
   [ "$(../examples/clients/$client ana github demo show)" = "$first" ] ||
     fail "$client did not fetch what the Secret holds"
+  count 1
   echo "$first"
 done
 
@@ -82,7 +84,7 @@ access github
 expect 401 'no JWT'
 
 step "The same call with another pod's JWT"
-run kubectl apply --filename demo-pods.yaml
+run kubectl apply --filename demo-pod.yaml
 show 'kubectl create token app -n team-a --audience bursar --bound-object-kind Pod --bound-object-name app-2'
 kubectl create token app --namespace team-a --audience bursar \
   --bound-object-kind Pod --bound-object-name app-2 >"$work/other-pod.jwt"
@@ -90,18 +92,26 @@ access github --header "$(bearer "$work/other-pod.jwt")"
 expect 401 "another pod's JWT"
 
 step 'The same call in a pod whose service account is not listed for ana'
-"$testbed" sidecar --namespace team-a --pod other --state "$work/other" >"$work/sidecar.log" 2>&1 &
+show '$BURSAR_TESTBED sidecar --service-account other'
+"$testbed" sidecar --service-account other >"$work/other.env" 2>"$work/sidecar.log" &
 sidecar_pid=$!
 for _ in $(seq 150); do
-  [ -e "$work/other/url" ] && break
+  [ -s "$work/other.env" ] && break
   kill -0 "$sidecar_pid" 2>/dev/null || { cat "$work/sidecar.log"; fail 'the second sidecar ended'; }
   sleep 0.2
 done
-[ -e "$work/other/url" ] || { cat "$work/sidecar.log"; fail 'the second sidecar was not ready in 30 s'; }
-url=$(cat "$work/other/url")
-access github --header "$(bearer "$work/other/token")"
-expect 403 'a service account that is not listed'
-url=$BURSAR_URL
+[ -s "$work/other.env" ] || { cat "$work/sidecar.log"; fail 'the second sidecar was not ready in 30 s'; }
+(
+  # shellcheck disable=SC1091
+  . "$work/other.env"
+  access github --header "$(bearer "$BURSAR_TOKEN_FILE")"
+  expect 403 'a service account that is not listed'
+)
+kill "$sidecar_pid"
+wait "$sidecar_pid" || fail 'the second sidecar did not end well'
+sidecar_pid=
+[ -z "$(kubectl get pod other-sidecar --namespace team-a --ignore-not-found)" ] ||
+  fail 'the second sidecar left its pod'
 
 step 'The Secret changes; the next reads get the new value'
 started=$(now_ms)
@@ -143,9 +153,20 @@ fi
 sql \
   "select version, state, octet_length(ciphertext) as bytes, left(encode(ciphertext, 'hex'), 24) as ciphertext from token_version order by token_id, version"
 
-step 'Who read what'
-sleep 2 # a report is sent every second
+step 'Who read what: how often which service account got which version, as its broker reported it'
+recorded() {
+  psql --quiet --no-align --tuples-only --dbname "$DATABASE_URL" --command \
+    "select version || ' ' || sum(count) from access_record group by version order by version"
+}
+given=$(for version in "${!reads[@]}"; do echo "$version ${reads[$version]}"; done)
+for _ in $(seq 100); do # brokers report every second
+  [ "$(recorded)" = "$given" ] && break
+  sleep 0.2
+done
 sql \
-  "select service_account_name, version, outcome, app_name, purpose, sum(count) as count from access_record group by 1, 2, 3, 4, 5 order by 2"
+  "select service_account_name, name as token, version, outcome, app_name, purpose, sum(count) as count from access_record join token using (tenant_id, token_id) group by 1, 2, 3, 4, 5, 6 order by 3"
+[ "$(recorded)" = "$given" ] || fail "this tour was given version and count: $given"
+echo 'A row for each service account, token, version, app name and purpose; count is how many reads.'
+echo "They are this tour's own, each one that was answered 200."
 
 printf '\nThat was the tour. make up keeps all of this running for you to try.\n'

@@ -143,6 +143,7 @@ impl SimulatedBroker {
                 user_id: user.to_owned(),
                 token: Some(token.clone()),
                 want: WANT,
+                waiting: 1,
             };
             let call = || {
                 let (mut client, request) = (self.client.clone(), self.shown(request.clone()));

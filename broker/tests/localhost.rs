@@ -85,6 +85,22 @@ async fn transport_comes_before_everything_else() {
 }
 
 #[tokio::test]
+async fn a_request_without_a_token_is_told_where_it_is() {
+    scene(async |scene| {
+        let origin = [("Host", "localhost"), ("Content-Type", "application/json")];
+        let answer = send(scene.address, &request("POST", PATH, &origin, BODY)).await;
+        assert_eq!(answer.status, 401);
+        assert_eq!(
+            answer.header("www-authenticate"),
+            Some("Bearer realm=\"bursar\"")
+        );
+        assert!(answer.detail().contains("Authorization: Bearer"));
+        assert!(answer.detail().contains("BURSAR_TOKEN_FILE"));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_proxy_request_is_refused() {
     scene(async |scene| {
         for target in [
@@ -120,7 +136,7 @@ async fn a_request_without_host_is_refused() {
 }
 
 #[tokio::test]
-async fn other_paths_methods_and_types_are_refused_without_telling_more() {
+async fn other_paths_methods_and_types_are_refused_and_told_what_there_is() {
     scene(async |scene| {
         let bearer = format!("Bearer {}", scene.jwt);
         for path in [
@@ -140,6 +156,9 @@ async fn other_paths_methods_and_types_are_refused_without_telling_more() {
                 (404, "NotFound"),
                 "{path}"
             );
+            for call in ["POST /v1/tokens/access", "GET /v1/tokens/status/{user_id}"] {
+                assert!(answer.detail().contains(call), "{}", answer.detail());
+            }
         }
         for (method, path, allowed) in [
             ("GET", PATH, "POST"),
@@ -155,12 +174,15 @@ async fn other_paths_methods_and_types_are_refused_without_telling_more() {
             .await;
             assert_eq!((answer.status, &*answer.code()), (405, "MethodNotAllowed"));
             assert_eq!(answer.header("allow"), Some(allowed));
+            let detail = format!("this call takes {allowed}");
+            assert_eq!(answer.json()["detail"], detail);
         }
         let answer = post(scene, &[("Content-Type", "text/plain")]).await;
         assert_eq!(
             (answer.status, &*answer.code()),
             (415, "UnsupportedMediaType")
         );
+        assert!(answer.detail().contains("Content-Type: application/json"));
         let query = format!("{PATH}?token=s3cret");
         let answer = send(
             scene.address,
@@ -183,7 +205,9 @@ async fn a_body_over_64_kib_is_refused_announced_or_not() {
         let large = "x".repeat(64 * 1024 + 1);
         let bearer = format!("Bearer {}", scene.jwt);
         let announced = request("POST", PATH, &headers(&bearer, &[]), &large);
-        assert_eq!(send(scene.address, &announced).await.status, 413);
+        let answer = send(scene.address, &announced).await;
+        assert_eq!(answer.status, 413);
+        assert!(answer.detail().contains("at most 65536 bytes"));
         let mut chunked = format!("POST {PATH} HTTP/1.1\r\nConnection: close\r\n");
         for (name, value) in headers(&bearer, &[("Transfer-Encoding", "chunked")]) {
             chunked += &format!("{name}: {value}\r\n");

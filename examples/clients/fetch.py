@@ -34,8 +34,7 @@ def fetch(user_id: str, token: str, app_name: str, purpose: str) -> str:
     except urllib.error.HTTPError as error:
         problem = json.load(error)
         kind = PermissionError if error.code in (401, 403) else OSError
-        field = f"{problem['field']} " if "field" in problem else ""
-        raise kind(f"{problem['code']}: {field}{problem['detail']}") from None
+        raise kind(f"{problem['code']}: {problem['detail']}") from None
 
 
 if __name__ == "__main__":

@@ -18,9 +18,17 @@ pub enum HandleError {
     #[error(transparent)]
     Kubeconfig(#[from] KubeconfigError),
     /// The API server refused.
-    #[error("cannot make {what}: {source}")]
+    #[error("cannot make {what}: {}", said(source))]
     Kubernetes {
         /// What was to be made.
+        what: String,
+        /// What the API server said.
+        source: Box<kube::Error>,
+    },
+    /// The API server refused to remove something.
+    #[error("cannot remove {what}: {}", said(source))]
+    Remove {
+        /// What was to be removed.
         what: String,
         /// What the API server said.
         source: Box<kube::Error>,
@@ -31,6 +39,14 @@ pub enum HandleError {
     /// There is no randomness.
     #[error(transparent)]
     Random(#[from] RandomError),
+}
+
+/// The API server's own sentence, without the object around it.
+fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
 }
 
 /// How to reach a testbed that runs.

@@ -2,7 +2,7 @@
 //! that pod's sidecar.
 
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
-use kube::api::PostParams;
+use kube::api::{DeleteParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
@@ -67,6 +67,22 @@ impl Handle {
             .await
             .map_err(refused(&what))?;
         Ok(pod.uid().unwrap_or_default())
+    }
+
+    /// Removes a pod at once: no kubelet would confirm that it has ended.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn delete_pod(&self, namespace: &str, name: &str) -> Result<(), HandleError> {
+        let at_once = DeleteParams::default().grace_period(0);
+        Api::<Pod>::namespaced(self.client().await?, namespace)
+            .delete(name, &at_once)
+            .await
+            .map_err(|source| HandleError::Remove {
+                what: format!("pod {namespace}/{name}"),
+                source: Box::new(source),
+            })?;
+        Ok(())
     }
 }
 

@@ -12,13 +12,16 @@ pub(crate) const HANDLE_VARIABLE: &str = "BURSAR_TESTBED_STATE";
 /// # Panics
 /// When there is none: a test that needs it cannot pass without.
 pub fn shared() -> Handle {
-    let found = std::env::var_os(HANDLE_VARIABLE)
-        .and_then(|path| fs::read(path).ok())
-        .and_then(|json| serde_json::from_slice(&json).ok());
-    match found {
+    match find_shared() {
         Some(handle) => handle,
         None => panic!(
             "no testbed: run `make test`, or for one crate `cargo run -p bursar-testbed -- exec -- cargo test -p CRATE`"
         ),
     }
+}
+
+/// The testbed that this process was told of, if it is up.
+pub fn find_shared() -> Option<Handle> {
+    let path = std::env::var_os(HANDLE_VARIABLE)?;
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
 }

@@ -9,6 +9,7 @@
 use bursar_testbed::shared;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::api::{ListParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 
@@ -132,4 +133,25 @@ async fn a_service_accounts_kubeconfig_carries_only_its_own_rights() {
     assert_eq!(status.code, 403);
     let user = format!("system:serviceaccount:{namespace}:app");
     assert!(status.message.contains(&user), "{}", status.message);
+}
+
+#[tokio::test]
+async fn people_have_the_rights_of_view_edit_and_admin_as_on_any_cluster() {
+    let testbed = shared();
+    testbed.aggregate_roles().await.unwrap();
+    let roles = Api::<ClusterRole>::all(testbed.client().await.unwrap());
+    for (name, verb, resource) in [
+        ("view", "get", "pods"),
+        ("edit", "get", "pods"),
+        ("edit", "create", "secrets"),
+        ("admin", "create", "secrets"),
+        ("admin", "create", "rolebindings"),
+    ] {
+        let rules = roles.get(name).await.unwrap().rules.unwrap_or_default();
+        let has = |names: &[String], wanted: &str| names.iter().any(|name| name == wanted);
+        let allows = rules.iter().any(|rule| {
+            has(&rule.verbs, verb) && has(rule.resources.as_deref().unwrap_or_default(), resource)
+        });
+        assert!(allows, "{name} may not {verb} {resource}");
+    }
 }

@@ -30,6 +30,11 @@ pub(crate) enum Denial {
     TokenRevoked,
     /// The token's expirationTime has passed.
     TokenExpired,
+    /// A quota is used up.
+    QuotaExhausted {
+        /// Seconds until it begins anew; `None` when it does not.
+        retry_after: Option<u64>,
+    },
     /// The vault's answer cannot be used: it is malformed, or the value does
     /// not open.
     Unusable,
@@ -47,6 +52,10 @@ impl From<Denied> for Denial {
             Code::NoVersion => Self::TokenHasNoValue,
             Code::Revoked => Self::TokenRevoked,
             Code::Expired => Self::TokenExpired,
+            Code::QuotaExhausted => Self::QuotaExhausted {
+                // Rounded up: who comes back then is not too early.
+                retry_after: denied.retry_after_ms.map(|ms| ms.div_ceil(1000).max(1)),
+            },
         }
     }
 }
@@ -159,6 +168,7 @@ mod tests {
             let denied = Denied {
                 code,
                 tokens: vec!["github".into()],
+                retry_after_ms: Some(1),
             };
             assert_eq!(Denial::from(denied), Denial::Forbidden);
         }

@@ -17,6 +17,9 @@ use super::lease::Lease;
 use super::notes::Notes;
 use crate::clock::{BootTime, Clock, UnixMillis};
 
+/// What quotas count and nobody uses for this long is given back.
+const IDLE: Duration = Duration::from_secs(2);
+
 /// An allowance that is being served from.
 pub(crate) struct Allowance {
     id: String,
@@ -28,8 +31,13 @@ pub(crate) struct Allowance {
     value: Opener,
     answer: Answer,
     notes: Notes,
+    /// Quotas count its accesses: others may wait for those that are not made.
+    counted: bool,
+    last_served: BootTime,
     /// A newer version exists.
     pub(crate) superseded: bool,
+    /// There is no more for now: it is served to its end.
+    pub(crate) is_last: bool,
 }
 
 /// One access: whose claims, and when it came in.
@@ -82,6 +90,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) sent: BootTime,
     /// Any byte, evenly distributed.
     pub(crate) jitter: u8,
+    /// When the answer came.
+    pub(crate) answered: BootTime,
 }
 
 impl Allowance {
@@ -135,7 +145,10 @@ impl Allowance {
             value,
             answer,
             notes: Notes::default(),
+            counted: granted.counted,
+            last_served: asked.answered,
             superseded: false,
+            is_last: false,
         })
     }
 
@@ -161,6 +174,7 @@ impl Allowance {
             return Err(Unserved::PurposeNotAllowed);
         }
         self.left = self.left.checked_sub(1).ok_or(Unserved::Exhausted)?;
+        self.last_served = access.boot;
         self.notes.add(access.app_name, access.purpose, access.wall);
         let plaintext = self.value.open(scratch).map_err(|_| Unserved::Unusable)?;
         let value = std::str::from_utf8(plaintext.expose()).map_err(|_| Unserved::Unusable)?;
@@ -176,7 +190,8 @@ impl Allowance {
 
     /// Whether the next one should be asked for while this one still serves.
     pub(crate) fn is_due(&self, now: BootTime) -> bool {
-        self.superseded || self.left < self.granted / 2 || self.lease.is_due(now)
+        let is_due = self.superseded || self.left < self.granted / 2 || self.lease.is_due(now);
+        is_due && !self.is_last
     }
 
     /// Whether nothing may be served from it any more.
@@ -184,11 +199,23 @@ impl Allowance {
         self.lease.is_over(now)
     }
 
-    /// Accesses over the length of two leases, at the rate seen so far.
-    pub(crate) fn forecast_two_leases(&self, now: BootTime) -> u64 {
+    /// Whether quotas count it and nobody has used it for a while.
+    pub(crate) fn is_idle(&self, now: BootTime) -> bool {
+        self.counted && now.since(self.last_served) >= IDLE
+    }
+
+    /// Whether quotas count its accesses.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.counted
+    }
+
+    /// Accesses over the length of two leases, at the rate seen so far; over half of
+    /// one where quotas count them.
+    pub(crate) fn forecast(&self, now: BootTime) -> u64 {
         let used = u128::from(self.granted - self.left);
         let elapsed = now.since(self.lease.begins()).as_millis().max(1);
-        let horizon = 2 * self.lease.length().as_millis();
+        let lease = self.lease.length().as_millis();
+        let horizon = if self.counted { lease / 2 } else { 2 * lease };
         u64::try_from(used * horizon / elapsed).unwrap_or(u64::MAX)
     }
 
@@ -230,6 +257,7 @@ mod tests {
             user_id: "ana",
             sent: clock.boot(),
             jitter: 128,
+            answered: clock.boot(),
         };
         Allowance::new(granted, &asked, &mut PlainBuffer::new())
     }
@@ -378,12 +406,12 @@ mod tests {
     fn the_forecast_is_the_rate_so_far_over_two_leases() {
         let clock = ManualClock::new();
         let mut allowance = take(granted("a1", 100, b"s3cret"), &clock).unwrap();
-        assert_eq!(allowance.forecast_two_leases(clock.boot()), 0);
+        assert_eq!(allowance.forecast(clock.boot()), 0);
         for _ in 0..10 {
             serve(&mut allowance, &clock).unwrap();
         }
         clock.advance(Duration::from_secs(1));
         // Ten a second over 2 x 59.94 s.
-        assert_eq!(allowance.forecast_two_leases(clock.boot()), 1_198);
+        assert_eq!(allowance.forecast(clock.boot()), 1_198);
     }
 }

@@ -32,6 +32,13 @@ pub(crate) struct GrantQueue {
     pub(crate) wake: Rc<Notify>,
 }
 
+/// How much is asked for, and for how many that wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask {
+    pub(crate) want: u32,
+    pub(crate) waiting: u32,
+}
+
 /// A request that was sent at least once and is not answered.
 pub(crate) struct InDoubt {
     pub(crate) key: EntryKey,
@@ -94,7 +101,7 @@ impl GrantQueue {
     ///
     /// What is known about the number stays: its answer may be what the vault
     /// granted when it saw the number first.
-    pub(crate) fn begin(&mut self, key: EntryKey, want: u32, denials: Generation, now: BootTime) {
+    pub(crate) fn begin(&mut self, key: EntryKey, ask: Ask, denials: Generation, now: BootTime) {
         let before = self.in_doubt.take();
         if before.is_none() {
             self.last_no += 1;
@@ -103,7 +110,8 @@ impl GrantQueue {
             request_no: self.last_no,
             user_id: key.user_id().to_owned(),
             token: key.token().map(str::to_owned),
-            want,
+            want: ask.want,
+            waiting: ask.waiting,
         };
         let (sent, recalled, superseded) = match before {
             Some(before) => (before.sent, before.recalled, before.superseded),
@@ -213,7 +221,10 @@ mod tests {
     fn begin(queue: &mut GrantQueue, token: &str) -> GrantRequest {
         queue.begin(
             EntryKey::new("ana", Some(token)),
-            256,
+            Ask {
+                want: 256,
+                waiting: 1,
+            },
             Generation::default(),
             NOW,
         );

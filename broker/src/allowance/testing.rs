@@ -91,6 +91,7 @@ pub(crate) fn granted(allowance_id: &str, units: u32, value: &[u8]) -> Granted {
     Granted {
         allowance_id: allowance_id.to_owned(),
         units,
+        counted: false,
         expires_in_ms: 60_000,
         user_uid: "u-1".to_owned(),
         token_id: token.to_string(),

@@ -10,6 +10,9 @@ use serde_json::Value;
 use super::problem::Problem;
 use super::syntax::{CLAIM_RULE, NAME_RULE, is_claim, is_name};
 
+const ONLY_KNOWN_MEMBERS: &str =
+    "must have no members but user_id, app_name, purpose and, optionally, token";
+
 /// What a workload asks for, and what it claims to ask for.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) struct AccessRequest<'a> {
@@ -71,20 +74,21 @@ impl<'a> AccessRequest<'a> {
             .map_err(|_| Problem::invalid("body", "must be one JSON object in UTF-8"))?;
         let (mut user_id, mut token, mut app_name, mut purpose) = (None, None, None, None);
         for (name, value) in members {
-            let member = match name.as_str() {
-                "user_id" => &mut user_id,
-                "token" => &mut token,
-                "app_name" => &mut app_name,
-                "purpose" => &mut purpose,
-                _ => return Err(Problem::invalid(showable(&name), "is not known here")),
+            let (field, member) = match name.as_str() {
+                "user_id" => ("user_id", &mut user_id),
+                "token" => ("token", &mut token),
+                "app_name" => ("app_name", &mut app_name),
+                "purpose" => ("purpose", &mut purpose),
+                // Its name is not repeated: who mixes up names and values sends a secret here.
+                _ => return Err(Problem::invalid("body", ONLY_KNOWN_MEMBERS)),
             };
             if member.is_some() {
-                return Err(Problem::invalid(&name, "is there twice"));
+                return Err(Problem::invalid(field, "must be there once, not twice"));
             }
             let text = match value {
                 Value::String(text) => Some(text),
-                Value::Null if name == "token" => None,
-                _ => return Err(Problem::invalid(&name, "must be a string")),
+                Value::Null if field == "token" => None,
+                _ => return Err(Problem::invalid(field, "must be a string")),
             };
             *member = Some(text);
         }
@@ -101,11 +105,6 @@ impl<'a> AccessRequest<'a> {
             purpose: required("purpose", purpose)?,
         })
     }
-}
-
-/// A member's name, if it is one that can be repeated to people.
-fn showable(name: &str) -> &str {
-    if is_claim(name) { name } else { "body" }
 }
 
 /// An object's members as they come, repeated ones too.
@@ -237,7 +236,7 @@ mod tests {
                 r#"{"user_id":"ana","app_name":"ci","purpose":["sync"]}"#,
             ),
             (
-                "extra",
+                "body",
                 r#"{"user_id":"ana","app_name":"ci","purpose":"sync","extra":1}"#,
             ),
             (
@@ -255,6 +254,8 @@ mod tests {
         ] {
             let problem = problem(body.as_bytes()).await;
             assert_eq!(problem["field"], field, "{body}: {problem}");
+            let detail = problem["detail"].as_str().unwrap();
+            assert!(detail.starts_with(&format!("{field} ")), "{body}: {detail}");
             assert_eq!(problem["status"], 400);
         }
     }
@@ -266,13 +267,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_value_is_quoted_back() {
-        let body = r#"{"user_id":"HUNTER2","app_name":"ci","purpose":"sync"}"#;
-        assert!(
-            !problem(body.as_bytes())
-                .await
-                .to_string()
-                .contains("HUNTER2")
-        );
+    async fn an_unknown_member_is_told_which_members_there_are() {
+        let body = r#"{"userid":"ana","app_name":"ci","purpose":"sync"}"#;
+        let detail = problem(body.as_bytes()).await["detail"].to_string();
+        for member in ["user_id", "token", "app_name", "purpose"] {
+            assert!(detail.contains(member), "{detail}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_that_was_sent_is_quoted_back() {
+        for body in [
+            r#"{"user_id":"HUNTER2","app_name":"ci","purpose":"sync"}"#,
+            r#"{"user_id":"ana","app_name":"ci","purpose":"sync","HUNTER2":1}"#,
+            r#"HUNTER2"#,
+        ] {
+            let problem = problem(body.as_bytes()).await.to_string();
+            assert!(!problem.contains("HUNTER2"), "{problem}");
+        }
     }
 }

@@ -13,6 +13,8 @@ use super::problem::{Code, Problem};
 /// The longest body, in bytes.
 pub(crate) const MOST_BYTES: usize = 64 * 1024;
 
+const SEND_JSON: &str = "send one JSON object, with the header Content-Type: application/json";
+
 /// Reads a JSON body of at most [`MOST_BYTES`].
 ///
 /// # Errors
@@ -33,8 +35,7 @@ where
     // Nearly always one frame, which is taken as it is.
     let (mut only, mut joined) = (Bytes::new(), Vec::new());
     while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|_| Problem::invalid("body", "the body broke off before its end"))?;
+        let frame = frame.map_err(|_| Problem::invalid("body", "broke off before its end"))?;
         // Trailers are nothing that a call takes.
         let Ok(data) = frame.into_data() else {
             continue;
@@ -62,15 +63,15 @@ fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
     let unsupported = |detail: &'static str| Err(Problem::new(Code::UnsupportedMediaType, detail));
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let (Some(value), None) = (types.next(), types.next()) else {
-        return unsupported("send the header Content-Type: application/json");
+        return unsupported(SEND_JSON);
     };
     // As almost all clients write it.
     let json = value == "application/json" || is_json(value.to_str().unwrap_or_default());
     if !json {
-        return unsupported("send the header Content-Type: application/json");
+        return unsupported(SEND_JSON);
     }
     if headers.contains_key(CONTENT_ENCODING) {
-        return unsupported("send the body without Content-Encoding");
+        return unsupported("send the body as it is, without the header Content-Encoding");
     }
     Ok(())
 }
@@ -84,7 +85,10 @@ fn is_json(value: &str) -> bool {
 }
 
 fn too_large() -> Problem {
-    Problem::new(Code::BodyTooLarge, "send at most 65536 bytes")
+    Problem::new(
+        Code::BodyTooLarge,
+        format!("the body may have at most {MOST_BYTES} bytes"),
+    )
 }
 
 #[cfg(test)]

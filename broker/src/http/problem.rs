@@ -33,13 +33,14 @@ pub(crate) enum Code {
     TokenExpired,
     BodyTooLarge,
     UnsupportedMediaType,
+    QuotaExhausted,
     InternalError,
     VaultUnavailable,
 }
 
 impl Code {
     /// All of them, in the order of their numbers.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::InvalidRequest,
         Self::NotLocal,
         Self::Unauthenticated,
@@ -53,6 +54,7 @@ impl Code {
         Self::TokenExpired,
         Self::BodyTooLarge,
         Self::UnsupportedMediaType,
+        Self::QuotaExhausted,
         Self::InternalError,
         Self::VaultUnavailable,
     ];
@@ -73,6 +75,7 @@ impl Code {
             Self::TokenExpired => "TokenExpired",
             Self::BodyTooLarge => "BodyTooLarge",
             Self::UnsupportedMediaType => "UnsupportedMediaType",
+            Self::QuotaExhausted => "QuotaExhausted",
             Self::InternalError => "InternalError",
             Self::VaultUnavailable => "VaultUnavailable",
         }
@@ -89,6 +92,7 @@ impl Code {
             Self::TokenRevoked | Self::TokenExpired => StatusCode::GONE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::QuotaExhausted => StatusCode::TOO_MANY_REQUESTS,
             Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
             Self::VaultUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -99,7 +103,7 @@ impl Code {
         match self {
             Self::Unauthenticated => Some(WWW_AUTHENTICATE),
             Self::MethodNotAllowed => Some(ALLOW),
-            Self::VaultUnavailable => Some(RETRY_AFTER),
+            Self::VaultUnavailable | Self::QuotaExhausted => Some(RETRY_AFTER),
             _ => None,
         }
     }
@@ -119,6 +123,7 @@ impl Code {
             Self::TokenExpired => "Token expired",
             Self::BodyTooLarge => "Body too large",
             Self::UnsupportedMediaType => "Unsupported media type",
+            Self::QuotaExhausted => "Quota exhausted",
             Self::InternalError => "Internal error",
             Self::VaultUnavailable => "Vault unavailable",
         }
@@ -142,7 +147,7 @@ enum More {
     /// The names to choose from.
     Tokens(Vec<String>),
     /// The value of the header that goes with the code.
-    Header(&'static str),
+    Header(HeaderValue),
 }
 
 #[derive(Serialize)]
@@ -173,9 +178,10 @@ impl Problem {
         Self { more, ..self }
     }
 
-    /// Bad input, and where.
-    pub(crate) fn invalid(field: &str, detail: &'static str) -> Self {
-        Self::new(Code::InvalidRequest, detail).with(More::Field(field.to_owned()))
+    /// Bad input, and where: `rule` goes on from the field's name.
+    pub(crate) fn invalid(field: &'static str, rule: &str) -> Self {
+        Self::new(Code::InvalidRequest, format!("{field} {rule}"))
+            .with(More::Field(field.to_owned()))
     }
 
     /// A header that only a request from elsewhere would have, or lack.
@@ -185,8 +191,8 @@ impl Problem {
 
     /// Another method than `allowed`.
     pub(crate) fn method_not_allowed(allowed: &'static str) -> Self {
-        Self::new(Code::MethodNotAllowed, "use the method in the header Allow")
-            .with(More::Header(allowed))
+        Self::new(Code::MethodNotAllowed, format!("this call takes {allowed}"))
+            .with(More::Header(HeaderValue::from_static(allowed)))
     }
 
     /// The vault is needed for this and does not answer.
@@ -195,7 +201,23 @@ impl Problem {
             Code::VaultUnavailable,
             "the vault cannot be reached and nothing held here may be served any more: try again",
         )
-        .with(More::Header(RETRY_AFTER_SECONDS))
+        .with(More::Header(HeaderValue::from_static(RETRY_AFTER_SECONDS)))
+    }
+
+    /// A quota is used up, for so many seconds or, without a number, for good.
+    fn quota_exhausted(retry_after: Option<u64>) -> Self {
+        match retry_after {
+            Some(seconds) => Self::new(
+                Code::QuotaExhausted,
+                "a quota is used up: try again when its period begins anew, or have its limit \
+                 raised; see kubectl get tokenquotas",
+            )
+            .with(More::Header(seconds.into())),
+            None => Self::new(
+                Code::QuotaExhausted,
+                "a quota is used up for good: have its limit raised; see kubectl get tokenquotas",
+            ),
+        }
     }
 
     /// What programs match on.
@@ -211,7 +233,7 @@ impl Problem {
             More::Nothing => {}
             More::Field(name) => field = Some(name.as_str()),
             More::Tokens(names) => tokens = Some(names.as_slice()),
-            More::Header(value) => header = self.code.header().map(|name| (name, *value)),
+            More::Header(value) => header = self.code.header().map(|name| (name, value.clone())),
         }
         let document = Document {
             r#type: format!("https://bursar.dev/problems/{}", self.code.name()),
@@ -227,9 +249,7 @@ impl Problem {
         let body = serde_json::to_vec(&document).unwrap_or_default();
         let mut answer = answer(self.code.status(), CONTENT_TYPE, Bytes::from(body));
         if let Some((name, value)) = header {
-            answer
-                .headers_mut()
-                .insert(name, HeaderValue::from_static(value));
+            answer.headers_mut().insert(name, value);
         }
         answer
     }
@@ -242,7 +262,8 @@ impl From<JwtError> for Problem {
         } else {
             INVALID_TOKEN
         };
-        Self::new(Code::Unauthenticated, error.to_string()).with(More::Header(challenge))
+        Self::new(Code::Unauthenticated, error.to_string())
+            .with(More::Header(HeaderValue::from_static(challenge)))
     }
 }
 
@@ -251,8 +272,9 @@ impl From<Denial> for Problem {
         match denial {
             Denial::Forbidden => Self::new(
                 Code::Forbidden,
-                "there is no such user or token, or this workload may not use it: see the \
-                 TokenUser's workloads and the StoredToken's consumers",
+                // The same for each of them, so it lists all.
+                "there is no such user or token, or this workload may not use it, or not for this \
+                 purpose: see the TokenUser's workloads and suspended, and the StoredToken's consumers",
             ),
             Denial::TokenNotFound => Self::new(
                 Code::TokenNotFound,
@@ -273,8 +295,9 @@ impl From<Denial> for Problem {
             ),
             Denial::TokenExpired => Self::new(
                 Code::TokenExpired,
-                "the token's expirationTime has passed: it needs a new value and time",
+                "the token's expirationTime has passed: its StoredToken needs a later one",
             ),
+            Denial::QuotaExhausted { retry_after } => Self::quota_exhausted(retry_after),
             Denial::Unavailable => Self::vault_unavailable(),
             Denial::Unusable => Self::new(
                 Code::InternalError,
@@ -307,7 +330,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_problem_has_the_members_of_rfc_9457_and_ours() {
-        let body = body(Problem::invalid("purpose", "why")).await;
+        let body = body(Problem::invalid("purpose", "is required")).await;
         let document: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(
             document["type"],
@@ -315,7 +338,7 @@ mod tests {
         );
         assert_eq!(document["title"], "Invalid request");
         assert_eq!(document["status"], 400);
-        assert_eq!(document["detail"], "why");
+        assert_eq!(document["detail"], "purpose is required");
         assert_eq!(document["code"], "InvalidRequest");
         assert_eq!(document["field"], "purpose");
         assert_eq!(document["decision_id"].as_str().unwrap().len(), 32);
@@ -364,6 +387,26 @@ mod tests {
             assert_eq!(code as usize, number);
             assert_eq!(serde_json::to_value(code).unwrap(), code.name());
         }
+    }
+
+    #[test]
+    fn every_code_stands_in_the_reference_with_its_status() {
+        let page = include_str!("../../../docs/reference.md");
+        for code in Code::ALL {
+            let row = format!("| `{}` | {} |", code.name(), code.status().as_u16());
+            assert!(page.contains(&row), "{row}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_used_up_quota_says_when_it_begins_anew_if_it_does() {
+        let exhausted = |retry_after| Problem::from(Denial::QuotaExhausted { retry_after });
+        let later = answer(exhausted(Some(3_600)));
+        assert_eq!(later.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(later.headers()[RETRY_AFTER], "3600");
+        let never = answer(exhausted(None));
+        assert_eq!(never.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert!(!never.headers().contains_key(RETRY_AFTER));
     }
 
     #[test]

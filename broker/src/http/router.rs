@@ -48,7 +48,8 @@ where
     } else {
         Err(Problem::new(
             Code::NotFound,
-            "see the documentation for the calls there are",
+            "there is no such call: there are POST /v1/tokens/access and \
+             GET /v1/tokens/status/{user_id}; health and metrics are on another port",
         ))
     }
 }
@@ -60,7 +61,10 @@ fn only(method: &Method, name: &'static str, parts: &Parts) -> Result<(), Proble
         return Err(Problem::method_not_allowed(name));
     }
     if parts.uri.query().is_some() {
-        return Err(Problem::invalid("query", "this call takes no query"));
+        return Err(Problem::invalid(
+            "query",
+            "must be left out: this call takes what it needs elsewhere",
+        ));
     }
     Ok(())
 }

@@ -163,6 +163,7 @@ fn token(summary: TokenSummary) -> Option<Token> {
             Code::NoVersion => "TokenHasNoValue",
             Code::Revoked => "TokenRevoked",
             Code::Expired => "TokenExpired",
+            Code::QuotaExhausted => "QuotaExhausted",
             Code::Unspecified | Code::Forbidden | Code::TokenNotFound | Code::TokenAmbiguous => {
                 "Forbidden"
             }

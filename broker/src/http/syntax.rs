@@ -6,10 +6,11 @@ const MOST_NAME_BYTES: usize = 253;
 const MOST_CLAIM_BYTES: usize = 64;
 
 /// What an object's name must be, for people.
-pub(crate) const NAME_RULE: &str = "must be the name of an object: lower case letters, digits, '-' and '.', at most 253 characters";
+pub(crate) const NAME_RULE: &str = "must be the name of a Kubernetes object: lower case letters, \
+                                    digits, '-' and '.', at most 253 characters";
 /// What an app name or a purpose must be, for people.
-pub(crate) const CLAIM_RULE: &str = "must be 1 to 64 letters, digits, spaces or any of ._:/@- \
-                                     and begin with a letter or digit";
+pub(crate) const CLAIM_RULE: &str = "must be 1 to 64 of a-z, A-Z, 0-9, space and ._:/@- and begin \
+                                     with a letter or digit";
 
 /// Whether `text` can be an object's name (a DNS subdomain, RFC 1123).
 pub(crate) fn is_name(text: &str) -> bool {

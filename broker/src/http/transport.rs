@@ -37,12 +37,14 @@ pub(crate) fn check(uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
         } else if name == ORIGIN || name == SEC_FETCH_SITE {
             return Err(Problem::not_local(
                 name.as_str(),
-                "this call is for programs, not for browsers",
+                "this call is for programs of this pod: a browser's headers (Origin, \
+                 Sec-Fetch-Site) must not be there",
             ));
         } else if name == FORWARDED || name == VIA || name.as_str().starts_with("x-forwarded-") {
             return Err(Problem::not_local(
                 name.as_str(),
-                "this call must not go through a proxy",
+                "this call must not go through a proxy: its headers (Forwarded, Via, \
+                 X-Forwarded-*) must not be there",
             ));
         }
     }

@@ -27,7 +27,10 @@ pub(crate) const MOST_BYTES: usize = 8 * 1024;
 /// only once the signature was found good: a forger learns nothing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum JwtError {
-    #[error("send the pod's service account token in the header Authorization: Bearer TOKEN")]
+    #[error(
+        "send the pod's service account token in the header Authorization: Bearer TOKEN; it is in \
+         the file named in BURSAR_TOKEN_FILE"
+    )]
     Missing,
     #[error("the bearer token is not a valid token of this cluster")]
     Invalid,

@@ -8,12 +8,13 @@ use bursar_broker::clock::{Clock as _, SystemClock};
 use bursar_broker::{Args, Sidecar, SidecarError};
 use bursar_seal::{RootKey, RootKeyVersion, RootKeys, Secret, SystemRandom, TokenId};
 use bursar_testbed::Database;
-use bursar_vault::rows::{Consumer, DeletionPolicy, Role};
+use bursar_vault::rows::{Consumer, DeletionPolicy, Enforcement, Role, Subject, Window};
 use bursar_vault::service::{
     self, PodReviewer, ReviewError, ReviewedPod, Settings, VaultService, WorkloadIssuer,
 };
 use bursar_vault::{
-    Controllers, Source, Tenant, TokenSpec, TokenValue, UserSpec, UserUid, Vault, VaultConfig,
+    Controllers, Counter, QuotaId, QuotaSpec, Source, Tenant, TokenSpec, TokenValue, UserSpec,
+    UserUid, Vault, VaultConfig,
 };
 use bursar_wire::tls;
 use clap::Parser as _;
@@ -252,6 +253,27 @@ impl Bed {
             .apply_token(&self.tenant, spec, source)
             .await
             .unwrap();
+    }
+
+    /// A quota on the accesses to all tokens of a user, for all time.
+    pub(crate) async fn quota(&self, user: &UserSpec, limit: i64) -> QuotaSpec {
+        let spec = QuotaSpec {
+            id: QuotaId::from(Uuid::new_v4()),
+            name: "limit".parse().unwrap(),
+            subject: Subject::User(user.uid),
+            counter: Counter::accesses(),
+            limit,
+            window: Window::Lifetime,
+            enforcement: Enforcement::Enforce,
+        };
+        self.apply_quota(&spec).await;
+        spec
+    }
+
+    pub(crate) async fn apply_quota(&self, spec: &QuotaSpec) {
+        let existing = [spec.id].into();
+        let applied = self.controllers.apply_quota(&self.tenant, spec, &existing);
+        applied.await.unwrap();
     }
 
     pub(crate) async fn count(&self, query: &str) -> i64 {

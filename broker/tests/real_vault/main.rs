@@ -51,6 +51,41 @@ async fn a_token_travels_from_the_store_to_a_workload_and_every_access_is_on_rec
 }
 
 #[tokio::test]
+async fn a_quota_is_served_to_its_last_unit_and_no_further() {
+    with_vault("quota", MINUTE, async |bed, _replica| {
+        let ana = bed.user("ana").await;
+        bed.token(&ana, "github", "s3cret").await;
+        bed.token(&ana, "slack", "hush").await;
+        let mut limit = bed.quota(&ana, 25).await;
+        let broker = bed.broker().await;
+        let mut served = 0;
+        // Both tokens are ana's: what is held of one is given back for the other.
+        for name in ["github", "slack"].into_iter().cycle().take(30) {
+            let answer = broker.access("ana", Some(name)).await;
+            match answer.status {
+                200 => served += 1,
+                429 => assert_eq!(answer.json()["code"], "QuotaExhausted"),
+                other => panic!("{other}"),
+            }
+        }
+        assert_eq!(served, 25);
+        // More is given at once: denials are forgotten.
+        limit.limit = 26;
+        bed.apply_quota(&limit).await;
+        until("there is more", async || {
+            broker.access("ana", Some("slack")).await.status == 200
+        })
+        .await;
+        assert_eq!(broker.access("ana", Some("slack")).await.status, 429);
+        broker.drain().await;
+        assert_eq!(bed.served().await, 26);
+        assert_eq!(bed.count("select charged from quota_window").await, 26);
+        bed.assert_all_accounted_for().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn many_misses_at_once_are_one_grant() {
     with_vault("misses", MINUTE, async |bed, _replica| {
         let ana = bed.user("ana").await;

@@ -162,6 +162,7 @@ impl Books {
             Stored::Denied(code, tokens) => grant_response::Answer::Denied(Denied {
                 code: (*code).into(),
                 tokens: tokens.clone(),
+                ..Denied::default()
             }),
             Stored::Value {
                 value,

@@ -235,7 +235,7 @@ impl Vault for Books {
             }),
             None => describe_user_response::Answer::Denied(Denied {
                 code: denied::Code::Forbidden.into(),
-                tokens: Vec::new(),
+                ..Denied::default()
             }),
         };
         Ok(Response::new(DescribeUserResponse {

@@ -16,7 +16,8 @@ use crate::random;
 pub(super) const NAMESPACE: &str = "bursar-system";
 const KUBECTL_LIMIT: Duration = Duration::from_secs(120);
 
-/// Applies the kinds, then the namespace, rights and policies of the operator.
+/// Applies the kinds, then the namespace, rights and policies of the operator, and gives
+/// people the rights that come with them.
 pub(super) async fn apply_manifests(testbed: &Handle) -> Result<(), BursarError> {
     apply(testbed, "crds/manifests").await?;
     let kinds = in_repository("crds/manifests");
@@ -25,14 +26,16 @@ pub(super) async fn apply_manifests(testbed: &Handle) -> Result<(), BursarError>
         .arg(kinds)
         .run(KUBECTL_LIMIT)
         .await?;
-    apply(testbed, "operator/manifests").await
+    apply(testbed, "operator/manifests").await?;
+    Ok(testbed.aggregate_roles().await?)
 }
 
-/// Applies a folder of the repository, in the order of its file names.
+/// Applies a folder of the repository, in the order of its file names; as a person does, who
+/// may then change a file and apply it again without a word from kubectl about that.
 pub(super) async fn apply(testbed: &Handle, folder: &str) -> Result<(), BursarError> {
     let folder = in_repository(folder);
     Ok(kubectl(testbed)
-        .args(["apply", "--server-side", "-f"])
+        .args(["apply", "-f"])
         .arg(folder)
         .run(KUBECTL_LIMIT)
         .await?)

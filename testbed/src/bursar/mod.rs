@@ -45,7 +45,7 @@ pub enum BursarError {
     },
     /// The operator has not written its CA into a namespace.
     #[error(
-        "there is no ConfigMap bursar-ca with a ca.crt in namespace {namespace}: is it onboarded? The end of the operator's log {log}:\n{tail}"
+        "there is no ConfigMap bursar-ca with a ca.crt in namespace {namespace}: the operator writes it where there is a TokenUser or StoredToken and the namespace is onboarded, as by `kubectl create rolebinding bursar --namespace {namespace} --clusterrole bursar-onboarded --serviceaccount bursar-system:bursar-operator`. The end of the operator's log {log}:\n{tail}"
     )]
     NoAuthority {
         /// The namespace.

@@ -47,7 +47,9 @@ enum Command {
     Up,
     /// End what `up` started
     Down,
-    /// Run one more broker, for another pod, in the testbed around this process
+    /// Run one more broker, for another pod, in a testbed that is up
+    ///
+    /// Prints the variables by which to be that pod. Needs those of target/testbed/env.
     Sidecar(sidecar::Arguments),
     /// The background process of `up`
     #[command(hide = true)]

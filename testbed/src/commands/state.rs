@@ -111,7 +111,7 @@ fn start_time(pid: i32) -> Option<String> {
 }
 
 /// For a POSIX shell.
-fn quoted(value: &OsStr) -> String {
+pub(super) fn quoted(value: &OsStr) -> String {
     format!("'{}'", value.to_string_lossy().replace('\'', r"'\''"))
 }
 

@@ -44,6 +44,8 @@ struct Wish {
     user: UserName,
     token: Option<TokenName>,
     units: i32,
+    /// Somebody waits for the answer: it is not only a renewal ahead of time.
+    is_awaited: bool,
 }
 
 /// What may be served, before it is an allowance.
@@ -104,7 +106,10 @@ impl VaultService {
             let Err(refusal @ Refusal::QuotaExhausted(exhausted)) = &decision else {
                 return Ok(decision);
             };
-            if Instant::now() >= deadline || !self.ask_back(claimed, &exhausted.usages).await? {
+            let may_come_back = wish.is_awaited
+                && Instant::now() < deadline
+                && self.ask_back(claimed, &exhausted.usages).await?;
+            if !may_come_back {
                 self.count_denial(claimed, refusal).await?;
                 return Ok(decision);
             }
@@ -336,6 +341,7 @@ impl Wish {
             token: token.map_err(|_| CallError::Malformed("token is not a StoredToken's name"))?,
             // At most 5,000.
             units: units.cast_signed(),
+            is_awaited: request.waiting > 0,
         })
     }
 

@@ -63,7 +63,7 @@ use issuer::TrustedIssuer;
 use limit::ReviewLimit;
 use metrics::Metrics;
 use pods::Pods;
-use turns::{Caller, Turns};
+use turns::{OwnTurn, Turns};
 use watchers::Watchers;
 
 pub use issuer::{IssuerError, WorkloadIssuer};
@@ -237,7 +237,7 @@ impl VaultService {
     /// Answers a call that proves its incarnation, in turn.
     async fn proven<Q, A>(
         &self,
-        request: Request<Q>,
+        mut request: Request<Q>,
         call: impl AsyncFnOnce(Claimed, Q) -> Result<A, CallError>,
     ) -> Result<Response<A>, Status> {
         let place = request.extensions().get::<Place>();
@@ -247,7 +247,9 @@ impl VaultService {
         if attached != Some(id) {
             return Err(CallError::Unauthenticated.into());
         }
-        let _turn = self.turns().of(Caller::Run(id)).await;
+        let turn = request.extensions_mut().remove::<Arc<OwnTurn>>();
+        let turn = turn.and_then(Arc::into_inner);
+        let _turn = turn.ok_or(CallError::Unauthenticated)?.shared().await;
         let claimed = self.claim(id, proof).await?;
         let answer = self
             .on_record(call(claimed, request.into_inner()).await)

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
-use tower::filter::FilterLayer;
+use tower::filter::AsyncFilterLayer;
 
 use super::VaultService;
 use super::connection::Connection;
@@ -66,6 +66,7 @@ pub async fn serve(
     background.spawn(service.clone().follow_issuer());
 
     let watchers = service.watchers().clone();
+    let turns = service.turns().clone();
     let calls = VaultServer::new(service).max_decoding_message_size(LARGEST_MESSAGE);
     let server = Server::builder()
         .http2_keepalive_interval(Some(PING_INTERVAL))
@@ -74,7 +75,9 @@ pub async fn serve(
         .max_concurrent_streams(CALLS_PER_CONNECTION)
         .initial_stream_window_size(CALL_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .layer(FilterLayer::new(stranger::admit))
+        .layer(AsyncFilterLayer::new(move |request| {
+            stranger::admit(turns.clone(), request)
+        }))
         .add_service(calls)
         .serve_with_incoming_shutdown(ReceiverStream::new(incoming), stopped(stopping));
     let server = tokio::spawn(server);

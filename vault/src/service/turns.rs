@@ -19,7 +19,10 @@ const OF_ONE: usize = 4;
 const LEFT_ALONE: u32 = 4;
 
 /// Turns at the database.
-pub(crate) struct Turns {
+#[derive(Clone)]
+pub(crate) struct Turns(Arc<Parts>);
+
+struct Parts {
     all: Arc<Semaphore>,
     of_one: Mutex<HashMap<Caller, Arc<Semaphore>>>,
 }
@@ -33,12 +36,17 @@ pub(crate) enum Caller {
     Run(WatcherId),
 }
 
-/// The right to work on one call.
-pub(crate) struct Turn<'a> {
-    turns: &'a Turns,
+/// A turn among the calls of one broker.
+pub(crate) struct OwnTurn {
+    turns: Turns,
     caller: Caller,
-    own: Option<OwnedSemaphorePermit>,
-    shared: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+/// The right to work on one call.
+pub(crate) struct Turn {
+    _shared: Option<OwnedSemaphorePermit>,
+    _own: OwnTurn,
 }
 
 impl Caller {
@@ -51,20 +59,24 @@ impl Turns {
     /// For a pool of so many connections.
     pub(crate) fn new(connections: u32) -> Self {
         let for_brokers = connections.saturating_sub(LEFT_ALONE).max(1);
-        Self {
+        Self(Arc::new(Parts {
             all: Arc::new(Semaphore::new(for_brokers as usize)),
             of_one: Mutex::default(),
-        }
+        }))
     }
 
     /// Waits for a turn of this broker.
-    pub(crate) async fn of(&self, caller: Caller) -> Turn<'_> {
+    pub(crate) async fn of(&self, caller: Caller) -> Turn {
+        self.own(caller).await.shared().await
+    }
+
+    /// Waits for a turn among this broker's own calls.
+    pub(crate) async fn own(&self, caller: Caller) -> OwnTurn {
         // Made first, so that who stops waiting is forgotten too.
-        let mut turn = Turn {
-            turns: self,
+        let mut turn = OwnTurn {
+            turns: self.clone(),
             caller: caller.clone(),
-            own: None,
-            shared: None,
+            permit: None,
         };
         let own = self
             .map()
@@ -72,20 +84,30 @@ impl Turns {
             .or_insert_with(|| Arc::new(Semaphore::new(OF_ONE)))
             .clone();
         // Semaphores are never closed, and first in, first out.
-        turn.own = own.acquire_owned().await.ok();
-        turn.shared = Arc::clone(&self.all).acquire_owned().await.ok();
+        turn.permit = own.acquire_owned().await.ok();
         turn
     }
 
     fn map(&self) -> MutexGuard<'_, HashMap<Caller, Arc<Semaphore>>> {
-        self.of_one.lock().unwrap_or_else(PoisonError::into_inner)
+        let of_one = self.0.of_one.lock();
+        of_one.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Turn<'_> {
+impl OwnTurn {
+    /// Waits for a turn among the calls of all brokers.
+    pub(crate) async fn shared(self) -> Turn {
+        let all = Arc::clone(&self.turns.0.all);
+        Turn {
+            _shared: all.acquire_owned().await.ok(),
+            _own: self,
+        }
+    }
+}
+
+impl Drop for OwnTurn {
     fn drop(&mut self) {
-        self.shared.take();
-        self.own.take();
+        self.permit.take();
         let mut map = self.turns.map();
         let last = map
             .get(&self.caller)

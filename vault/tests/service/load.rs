@@ -7,9 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bursar_seal::Secret;
 use bursar_testbed::until;
-use bursar_vault::{Source, TokenSpec, TokenValue, VaultError};
+use bursar_vault::{Source, TokenSpec, VaultError};
 use bursar_wire::v1alpha1::event::Event;
 use bursar_wire::v1alpha1::grant_response::Answer;
 use tokio::sync::watch;
@@ -19,7 +18,7 @@ use tonic::{Code, Status};
 use crate::support::broker::Broker;
 use crate::support::cluster::Pod;
 use crate::support::replica::Replica;
-use crate::support::{Bed, DEADLINE, Team, token, user};
+use crate::support::{Bed, DEADLINE, Team, token, user, value_of};
 
 const BROKERS: usize = 6;
 const ROUNDS: u32 = 6;
@@ -134,8 +133,7 @@ impl Client {
 /// Stores a value or revokes one, again and again until it is acknowledged.
 async fn apply(bed: &Bed, team: &Team, spec: &TokenSpec, value: Option<u32>) {
     applied(async || {
-        let value = value.map(|number| format!("value {number}").into_bytes());
-        let value = value.map(|value| TokenValue::new(Secret::from(value)).unwrap());
+        let value = value.map(|number| value_of(&format!("value {number}")));
         let source = value
             .as_ref()
             .map_or(Source::Unavailable, Source::SecretKeyRef);

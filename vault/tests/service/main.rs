@@ -22,6 +22,8 @@ mod report;
 mod revoke;
 mod rows;
 mod silent;
+#[path = "../shared/specs.rs"]
+mod specs;
 mod support;
 mod sweep;
 mod transport;

@@ -4,16 +4,17 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bursar_seal::{RootKey, RootKeyVersion, RootKeys, Secret, SystemRandom, TokenId, TokenVersion};
+use bursar_seal::{RootKey, RootKeyVersion, RootKeys, SystemRandom, TokenVersion};
 use bursar_testbed::Database;
-use bursar_vault::rows::{DeletionPolicy, Role};
 use bursar_vault::{
     Change, Controllers, Namespace, NamespaceUid, OpenError, Source, SystemClock, Tenant,
-    TokenSpec, TokenState, TokenValue, UserSpec, UserUid, Vault, VaultConfig, VaultError,
+    TokenSpec, TokenState, UserSpec, Vault, VaultConfig, VaultError,
 };
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{AssertSqlSafe, FromRow, PgPool, Postgres, Transaction};
 use uuid::Uuid;
+
+pub(crate) use crate::specs::{token, user, value_of};
 
 pub(crate) struct Fixture {
     pub(crate) database: Database,
@@ -209,37 +210,8 @@ pub(crate) fn ns_uid(uid: &str) -> NamespaceUid {
     uid.parse().unwrap()
 }
 
-pub(crate) fn user(name: &str) -> UserSpec {
-    UserSpec {
-        uid: UserUid::from(Uuid::new_v4()),
-        name: name.parse().unwrap(),
-        email: None,
-        role: Role::Member,
-        suspended: false,
-        workloads: vec!["app".parse().unwrap()],
-    }
-}
-
-pub(crate) fn token(name: &str, user: &UserSpec) -> TokenSpec {
-    TokenSpec {
-        id: TokenId::from(Uuid::new_v4()),
-        name: name.parse().unwrap(),
-        user_uid: user.uid,
-        provider: "github".parse().unwrap(),
-        expiration_time: None,
-        consumers: None,
-        through_version: None,
-        deletion_policy: DeletionPolicy::Retain,
-        known_version: None,
-    }
-}
-
 pub(crate) fn version(number: u32) -> TokenVersion {
     number.try_into().unwrap()
-}
-
-pub(crate) fn value_of(text: &str) -> TokenValue {
-    TokenValue::new(Secret::from(text.as_bytes().to_vec())).unwrap()
 }
 
 /// Why a vault did not open. (A vault has no `Debug`, as it holds keys.)

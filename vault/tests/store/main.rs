@@ -16,6 +16,8 @@ mod repair;
 mod reuse;
 mod revocation;
 mod rollback;
+#[path = "../shared/specs.rs"]
+mod specs;
 mod swaps;
 mod team;
 mod tenants;

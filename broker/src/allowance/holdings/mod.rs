@@ -25,7 +25,7 @@ use crate::allowance::denials::{Denial, Denials};
 use crate::allowance::grant::{Access, Allowance, Unserved};
 use crate::allowance::key::EntryKey;
 use crate::allowance::ledger::Ledger;
-use crate::allowance::queue::GrantQueue;
+use crate::allowance::queue::{Ask, GrantQueue};
 use crate::clock::{BootTime, Clock};
 
 /// The fewest accesses to ask for: 256 connections may want one at once after a
@@ -174,8 +174,11 @@ impl Holdings {
                 self.entries.remove(&key);
                 continue;
             }
-            let want = want(allowance.as_ref(), waiting, now);
-            self.queue.begin(key, want, self.denials.generation(), now);
+            let ask = Ask {
+                want: want(allowance.as_ref(), waiting, now),
+                waiting: u32::try_from(waiting).unwrap_or(u32::MAX),
+            };
+            self.queue.begin(key, ask, self.denials.generation(), now);
         }
         self.queue.unanswered()
     }
@@ -228,9 +231,10 @@ impl Holdings {
         self.denials.forget_all();
     }
 
-    /// Ends what may not be served any more, so that no key outlives its lease.
+    /// Ends what may not be served any more, so that no key outlives its lease, and
+    /// what others could use.
     pub(crate) fn sweep(&mut self, now: BootTime) {
-        self.end_where(|allowance| allowance.is_over(now));
+        self.end_where(|allowance| allowance.is_over(now) || allowance.is_idle(now));
     }
 
     fn end_where(&mut self, ends: impl Fn(&Allowance) -> bool) -> usize {
@@ -363,12 +367,15 @@ impl Holdings {
     }
 }
 
-/// How many accesses to ask for: two leases' worth at the rate of the one
-/// before, and twice as many as wait, because half of them make it due again.
+/// How many accesses to ask for: as many as will be made by the forecast, and twice
+/// as many as wait, because half of them make it due again. What quotas count is
+/// not asked for in advance of need.
 fn want(previous: Option<&Allowance>, waiting: usize, now: BootTime) -> u32 {
-    let forecast = previous.map_or(0, |allowance| allowance.forecast_two_leases(now));
-    let wanted = forecast
-        .max(2 * waiting as u64)
-        .clamp(LEAST_WANTED, MOST_WANTED);
+    let forecast = previous.map_or(0, |allowance| allowance.forecast(now));
+    let least = match previous {
+        Some(allowance) if allowance.is_counted() => 1,
+        _ => LEAST_WANTED,
+    };
+    let wanted = forecast.max(2 * waiting as u64).clamp(least, MOST_WANTED);
     u32::try_from(wanted).unwrap_or(u32::MAX)
 }

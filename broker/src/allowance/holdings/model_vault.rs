@@ -70,7 +70,7 @@ impl ModelVault {
             let code = denied::Code::Revoked.into();
             Answer::Denied(Denied {
                 code,
-                tokens: Vec::new(),
+                ..Denied::default()
             })
         } else {
             let id = format!("a{}", self.allowances.len());

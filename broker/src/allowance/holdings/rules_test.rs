@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use bursar_wire::v1alpha1::denied;
 use bursar_wire::v1alpha1::grant_response::Answer;
+use bursar_wire::v1alpha1::{Granted, denied};
 
 use super::scene::{Scene, ids};
 use super::{Outcome, Served};
@@ -191,4 +191,68 @@ fn what_is_held_is_renewed_before_what_is_missed() {
     scene.clock.advance(Duration::from_secs(40));
     assert!(scene.value().is_some());
     assert_eq!(scene.next_grant().unwrap().token.as_deref(), Some("github"));
+}
+
+/// As `granted`, of accesses that quotas count.
+fn counted(id: &str, units: u32) -> Granted {
+    Granted {
+        counted: true,
+        ..granted(id, units, b"s3cret")
+    }
+}
+
+#[test]
+fn what_quotas_count_and_nobody_uses_is_given_back() {
+    let mut scene = Scene::new();
+    scene.hold(counted("a1", 5));
+    for _ in 0..3 {
+        scene.clock.advance(Duration::from_millis(1_500));
+        assert!(scene.value().is_some());
+        scene.holdings.sweep(scene.clock.boot());
+        assert_eq!(scene.holdings.allowances(), 1, "it is in use");
+    }
+    scene.clock.advance(Duration::from_secs(2));
+    scene.holdings.sweep(scene.clock.boot());
+    assert_eq!(scene.report(), (3, ids(&["a1"])));
+
+    scene.hold(granted("a2", 5, b"s3cret"));
+    scene.clock.advance(Duration::from_secs(20));
+    scene.holdings.sweep(scene.clock.boot());
+    assert_eq!(scene.holdings.allowances(), 1, "nobody waits for this one");
+}
+
+#[test]
+fn a_renewal_that_finds_a_quota_used_up_leaves_the_rest_to_be_served() {
+    let mut scene = Scene::new();
+    scene.hold(counted("a1", 4));
+    for _ in 0..3 {
+        assert!(scene.value().is_some());
+    }
+    let renewal = scene.next_grant().unwrap();
+    assert_eq!(renewal.waiting, 0, "nobody waits for it");
+    scene.deny(denied::Code::QuotaExhausted);
+    assert!(scene.value().is_some(), "one is left");
+    assert_eq!(scene.next_grant(), None, "and is not renewed again");
+
+    // Only who waits has the others asked, and is refused when nothing came back.
+    let waiting = scene.asked();
+    assert_eq!(scene.next_grant().unwrap().waiting, 1);
+    scene.deny(denied::Code::QuotaExhausted);
+    let exhausted = Denial::QuotaExhausted { retry_after: None };
+    assert!(matches!(&*waiting.borrow(), Some(Outcome::Refused(denial)) if *denial == exhausted));
+    assert_eq!(scene.report(), (4, ids(&["a1"])));
+}
+
+#[test]
+fn who_came_while_a_renewal_found_a_quota_used_up_asks_again() {
+    let mut scene = Scene::new();
+    scene.hold(counted("a1", 2));
+    assert!(scene.value().is_some());
+    assert!(scene.value().is_some());
+    assert_eq!(scene.next_grant().unwrap().waiting, 0);
+    let waiting = scene.asked();
+    scene.deny(denied::Code::QuotaExhausted);
+    assert!(matches!(*waiting.borrow(), Some(Outcome::LookAgain)));
+    let _again = scene.asked();
+    assert_eq!(scene.next_grant().unwrap().waiting, 1);
 }

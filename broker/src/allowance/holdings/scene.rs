@@ -77,7 +77,7 @@ impl Scene {
     pub(super) fn deny(&mut self, code: denied::Code) {
         self.settle(Answer::Denied(Denied {
             code: code.into(),
-            tokens: Vec::new(),
+            ..Denied::default()
         }));
     }
 

@@ -26,7 +26,12 @@ impl Holdings {
         };
         let outcome = match answer {
             Some(Answer::Granted(granted)) => self.granted(&asked, granted, tenant, jitter, now),
-            Some(Answer::Denied(denied)) => self.deny(&asked, denied.into(), now),
+            Some(Answer::Denied(denied)) => match Denial::from(denied) {
+                Denial::QuotaExhausted { .. } if asked.request.waiting == 0 => {
+                    self.no_more(&asked.key)
+                }
+                denial => self.deny(&asked, denial, now),
+            },
             None => {
                 tracing::error!("the vault gave an answer that is neither a grant nor a denial");
                 self.deny(&asked, Denial::Unusable, now)
@@ -87,6 +92,7 @@ impl Holdings {
             user_id: asked.key.user_id(),
             sent: asked.sent,
             jitter,
+            answered: now,
         };
         match Allowance::new(granted, &request, &mut self.scratch) {
             Ok(mut allowance) => {
@@ -105,12 +111,23 @@ impl Holdings {
         }
     }
 
+    /// A quota has nothing left to renew with, and nobody was asked to give some
+    /// back: what is held is good to its end. Who waits by now asks again.
+    fn no_more(&mut self, key: &EntryKey) -> Outcome {
+        if let Some(entry) = self.entries.get_mut(key)
+            && let Some(allowance) = &mut entry.allowance
+        {
+            allowance.is_last = true;
+        }
+        Outcome::LookAgain
+    }
+
     fn holds_superseded(&self, key: &EntryKey) -> bool {
         let allowance = self
             .entries
             .get(key)
             .and_then(|entry| entry.allowance.as_ref());
-        allowance.is_some_and(|allowance| allowance.superseded)
+        allowance.is_some_and(|allowance| allowance.superseded && !allowance.is_last)
     }
 
     /// The vault says no, so what is still held under this key is not served

@@ -121,6 +121,7 @@ impl Broker {
             user_id: user.to_owned(),
             token: token.map(ToOwned::to_owned),
             want,
+            waiting: 1,
         });
         let answer = self.client.clone().grant(request).await?;
         Ok(answer.into_inner())

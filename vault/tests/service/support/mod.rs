@@ -9,13 +9,13 @@ pub(crate) mod replica;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bursar_seal::{RootKey, RootKeyVersion, RootKeys, Secret, SystemRandom, TokenId};
+use bursar_seal::{RootKey, RootKeyVersion, RootKeys, SystemRandom};
 use bursar_testbed::Database;
-use bursar_vault::rows::{Consumer, DeletionPolicy, Enforcement, Role, Subject, Window};
+use bursar_vault::rows::{Consumer, Enforcement, Subject, Window};
 use bursar_vault::service::Settings;
 use bursar_vault::{
     Controllers, Counter, OpenError, QuotaId, QuotaSpec, QuotaState, Source, SystemClock, Tenant,
-    TokenSpec, TokenState, TokenValue, UserSpec, UserUid, Vault, VaultConfig,
+    TokenSpec, TokenState, UserSpec, Vault, VaultConfig,
 };
 use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
@@ -24,6 +24,8 @@ use broker::Broker;
 use cluster::{Cluster, Pod};
 use proxy::Proxy;
 use replica::{Authority, Replica};
+
+pub(crate) use crate::specs::{token, user, value_of};
 
 /// Long enough for anything that happens at all.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -140,7 +142,7 @@ impl Bed {
     }
 
     pub(crate) async fn store(&self, team: &Team, spec: &TokenSpec, value: &str) -> TokenState {
-        let value = TokenValue::new(Secret::from(value.as_bytes().to_vec())).unwrap();
+        let value = value_of(value);
         let source = Source::SecretKeyRef(&value);
         self.controllers
             .apply_token(&team.tenant, spec, source)
@@ -260,31 +262,6 @@ async fn try_open(url: &str, lease: Duration) -> Result<Vault, OpenError> {
         lease,
     })
     .await
-}
-
-pub(crate) fn user(name: &str) -> UserSpec {
-    UserSpec {
-        uid: UserUid::from(Uuid::new_v4()),
-        name: name.parse().unwrap(),
-        email: None,
-        role: Role::Member,
-        suspended: false,
-        workloads: vec!["app".parse().unwrap()],
-    }
-}
-
-pub(crate) fn token(name: &str, user: &UserSpec) -> TokenSpec {
-    TokenSpec {
-        id: TokenId::from(Uuid::new_v4()),
-        name: name.parse().unwrap(),
-        user_uid: user.uid,
-        provider: "github".parse().unwrap(),
-        expiration_time: None,
-        consumers: None,
-        through_version: None,
-        deletion_policy: DeletionPolicy::Retain,
-        known_version: None,
-    }
 }
 
 /// A quota for all time on accesses, enforced.
