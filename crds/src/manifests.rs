@@ -46,7 +46,12 @@ pub enum ManifestError {
 pub fn all() -> Vec<CustomResourceDefinition> {
     [TokenUser::crd(), StoredToken::crd(), TokenQuota::crd()]
         .into_iter()
-        .map(without_nullable)
+        .map(|mut crd| {
+            for schema in schemas(&mut crd) {
+                edit(schema);
+            }
+            crd
+        })
         .collect()
 }
 
@@ -91,28 +96,28 @@ fn files(folder: &Path) -> Result<Vec<(PathBuf, String)>, ManifestError> {
         .collect()
 }
 
-/// The derive marks optional fields as nullable. Then a null is kept and `has()` in a CEL rule
-/// finds it: `secretKeyRef: null` would count as a source. Without the mark it is refused or
-/// dropped.
-fn without_nullable(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
-    for version in &mut crd.spec.versions {
-        if let Some(schema) = version
-            .schema
-            .as_mut()
-            .and_then(|s| s.open_api_v3_schema.as_mut())
-        {
-            drop_nullable(schema);
-        }
-    }
-    crd
+fn schemas(crd: &mut CustomResourceDefinition) -> impl Iterator<Item = &mut JSONSchemaProps> {
+    let versions = crd.spec.versions.iter_mut();
+    versions.filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut())
 }
 
-fn drop_nullable(schema: &mut JSONSchemaProps) {
+/// What the derive makes otherwise than people and the API server need it.
+fn edit(schema: &mut JSONSchemaProps) {
+    // An optional field is marked as nullable. Then a null is kept and `has()` in a CEL rule
+    // finds it: `secretKeyRef: null` would count as a source. Without the mark it is refused or
+    // dropped.
     schema.nullable = None;
+    // A comment's lines end where the source's do, and kubectl explain would keep that.
+    if let Some(description) = &mut schema.description {
+        let paragraphs = description
+            .split("\n\n")
+            .map(|text| text.replace('\n', " "));
+        *description = paragraphs.collect::<Vec<_>>().join("\n\n");
+    }
     for property in schema.properties.iter_mut().flat_map(|p| p.values_mut()) {
-        drop_nullable(property);
+        edit(property);
     }
     if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
-        drop_nullable(items);
+        edit(items);
     }
 }

@@ -63,7 +63,7 @@ fn only(method: &Method, name: &'static str, parts: &Parts) -> Result<(), Proble
     if parts.uri.query().is_some() {
         return Err(Problem::invalid(
             "query",
-            "must be left out: this call takes what it needs elsewhere",
+            "must be left out: what is in a URL ends up in logs",
         ));
     }
     Ok(())

@@ -1,9 +1,11 @@
-//! What brokers never accounted for, and what they account for late.
+//! The sweep: what brokers never accounted for, who stayed away, and how many there are.
 
 use std::time::Duration;
 
 use bursar_testbed::until;
 use bursar_vault::service::Settings;
+use bursar_wire::v1alpha1::denied::Code as Denied;
+use tonic::Code;
 
 use crate::support::broker::{Broker, served};
 use crate::support::cluster::Pod;
@@ -234,5 +236,32 @@ async fn when_many_are_attached_each_is_reviewed_less_often() {
         (again < 300_000).then_some(())
     });
     again.await.expect("those that are over are counted");
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn an_incarnation_that_stays_away_is_ended() {
+    let bed = Bed::new("sweep_stayed_away").await;
+    let usual = bed.replica().await;
+    let team = bed.team("team").await;
+    let mut stays = bed.broker(&usual, &team, "app").await;
+    let settings = Settings {
+        review_grace: Duration::ZERO,
+        review_period: Duration::ZERO,
+        ..quick()
+    };
+    let replica = bed.replica_with(settings).await;
+    let mut gone = [
+        bed.broker(&replica, &team, "app").await,
+        bed.broker(&replica, &team, "app").await,
+    ];
+    let fenced = "select count(*) from incarnation where fenced_time is not null";
+    bed.until_count(fenced, 2).await;
+    for broker in &mut gone {
+        let refused = broker.ask("ana", None).await.err().unwrap();
+        assert_eq!(refused.code(), Code::Unauthenticated);
+    }
+    assert_eq!(stays.denied("ana", None).await, Denied::Forbidden);
+    usual.stop().await;
     replica.stop().await;
 }
