@@ -159,7 +159,10 @@ impl SimulatedBroker {
                         code: denied.code,
                     });
                 }
-                None => return Err(SimulatedError::Protocol("a grant without an answer")),
+                // Nothing changes and nothing is lost here.
+                Some(Answer::AskAgain(_)) | None => {
+                    return Err(SimulatedError::Protocol("a grant without an answer"));
+                }
             };
         }
         Ok(())

@@ -66,9 +66,6 @@ pub(crate) enum CallError {
     /// The API server gave no answer.
     #[error("the API server does not answer; try again")]
     ReviewUnavailable,
-    /// What was granted changed faster than it could be answered.
-    #[error("the token's state changes too quickly; try again")]
-    Contended,
     /// The database is connected, and silent.
     #[error("the database does not answer")]
     Silent,
@@ -134,7 +131,6 @@ impl From<CallError> for Status {
             CallError::NotAttached
             | CallError::Overdue
             | CallError::ReviewUnavailable
-            | CallError::Contended
             | CallError::Silent
             | CallError::ShuttingDown => Self::unavailable(sentence),
             CallError::Store(cause) => match cause.category() {

@@ -35,8 +35,6 @@ const MOST_OPEN: i64 = 10_000;
 const RETURN_WAIT: Duration = Duration::from_millis(300);
 /// How often it looks.
 const RETURN_POLL: Duration = Duration::from_millis(30);
-/// Decisions made for one request while the token keeps changing under it.
-const ATTEMPTS: usize = 4;
 
 /// A request whose names are names.
 struct Wish {
@@ -60,11 +58,33 @@ struct Entitled {
     quota_epoch: i64,
 }
 
+impl Entitled {
+    /// User, token and quotas as they are.
+    fn decided_on(&self) -> ((Uuid, i64), (Uuid, i64, i32), i64) {
+        let token = &self.visible.token;
+        (
+            (self.user.uid.as_uuid(), self.user.epoch),
+            (token.id.as_uuid(), token.epoch, self.version.version.into()),
+            self.quota_epoch,
+        )
+    }
+}
+
 /// A row of `allowance`, as the answer needs it.
 struct Allowance {
     id: Uuid,
     granted: i32,
     expires_in_ms: i64,
+}
+
+/// What becomes of a request.
+enum Decision {
+    /// Boxed, because the others are small.
+    Granted(Box<Entitled>, Allowance),
+    Denied(Refusal),
+    /// It was decided before, and that does not stand any more. This is what was
+    /// granted then.
+    Void(Option<Uuid>),
 }
 
 impl VaultService {
@@ -74,109 +94,100 @@ impl VaultService {
         request: v1alpha1::GrantRequest,
     ) -> Result<v1alpha1::GrantResponse, CallError> {
         let wish = Wish::read(request)?;
-        for _ in 0..ATTEMPTS {
-            let (entitled, allowance) = match self.decide_or_wait(&claimed, &wish).await? {
-                Ok(granted) => granted,
-                Err(refusal) => {
-                    self.metrics().grant(refusal.answer());
-                    return Ok(respond(Answer::Denied(refusal.into())));
-                }
-            };
-            self.reached(Stage::GrantCommitted).await;
-            if self.still_good(&claimed, allowance.id).await? {
-                self.metrics().grant(metrics::Answer::Granted);
-                return Ok(respond(Answer::Granted(granted(entitled, allowance))));
+        let (entitled, allowance) = match self.decide_or_wait(&claimed, &wish).await? {
+            Decision::Granted(entitled, allowance) => (entitled, allowance),
+            Decision::Denied(refusal) => {
+                self.metrics().grant(refusal.answer());
+                return Ok(respond(Answer::Denied(refusal.into())));
             }
-            // Deciding again under the same number undoes what was granted.
+            Decision::Void(allowance) => return Ok(self.ask_again(allowance)),
+        };
+        self.reached(Stage::GrantCommitted).await;
+        if !self.still_good(&claimed, allowance.id).await? {
+            return Ok(self.ask_again(Some(allowance.id)));
         }
-        self.take_back(&claimed).await?;
-        Err(CallError::Contended)
+        self.metrics().grant(metrics::Answer::Granted);
+        Ok(respond(Answer::Granted(granted(*entitled, allowance))))
+    }
+
+    fn ask_again(&self, allowance: Option<Uuid>) -> v1alpha1::GrantResponse {
+        self.metrics().grant(metrics::Answer::AskAgain);
+        respond(Answer::AskAgain(v1alpha1::AskAgain {
+            close_allowance_id: allowance.map(|id| id.to_string()),
+        }))
     }
 
     /// Decides. When a quota is used up, those who hold some of it are asked for the
     /// rest, and it counts as used up only when nothing comes back in time.
-    async fn decide_or_wait(
-        &self,
-        claimed: &Claimed,
-        wish: &Wish,
-    ) -> Result<Result<(Entitled, Allowance), Refusal>, CallError> {
+    async fn decide_or_wait(&self, claimed: &Claimed, wish: &Wish) -> Result<Decision, CallError> {
         let deadline = Instant::now() + RETURN_WAIT;
+        let mut may_come_back = wish.is_awaited;
         loop {
-            let decision = self.decide(claimed, wish).await?;
-            let Err(refusal @ Refusal::QuotaExhausted(exhausted)) = &decision else {
+            let decision = self.decide(claimed, wish, may_come_back).await?;
+            let Decision::Denied(Refusal::QuotaExhausted(exhausted)) = &decision else {
                 return Ok(decision);
             };
-            let may_come_back = wish.is_awaited
-                && Instant::now() < deadline
-                && self.ask_back(claimed, &exhausted.usages).await?;
             if !may_come_back {
-                self.count_denial(claimed, refusal).await?;
                 return Ok(decision);
             }
-            tokio::time::sleep(RETURN_POLL).await;
+            may_come_back = self.ask_back(claimed, &exhausted.usages).await?;
+            if may_come_back {
+                tokio::time::sleep(RETURN_POLL).await;
+                may_come_back = Instant::now() < deadline;
+            }
         }
     }
 
-    /// Decides, stores the answer, and commits both.
+    /// Decides, stores the answer, and commits both; a quota that is used up is no
+    /// answer yet while something may come back.
     async fn decide(
         &self,
         claimed: &Claimed,
         wish: &Wish,
-    ) -> Result<Result<(Entitled, Allowance), Refusal>, CallError> {
+        may_come_back: bool,
+    ) -> Result<Decision, CallError> {
         let mut transaction = self.vault().pool().begin().await?;
         let running = self.lock(&mut transaction, claimed).await?;
         wish.check_number(running.last_request_no)?;
-        let earlier = running
-            .last_allowance
-            .filter(|_| running.last_request_no == wish.number);
+        let repeated = running.last_request_no == wish.number;
 
         let mut reader = Reader {
             tenant: &claimed.tenant,
             connection: &mut transaction,
             failures: Vec::new(),
         };
-        let decision = entitled(&mut reader, &running, wish).await?;
+        let entitled = entitled(&mut reader, &running, wish).await?;
         let failures = reader.failures;
 
-        let decision = match decision {
-            Ok(entitled) => {
-                let kept = match earlier {
-                    Some(earlier) => again(&mut transaction, claimed, earlier, &entitled).await?,
-                    None => None,
-                };
-                let opened = match kept {
-                    Some(allowance) => Ok(allowance),
-                    None => {
-                        close(&mut transaction, claimed, earlier).await?;
-                        self.open(&mut transaction, claimed, &running, wish, &entitled)
-                            .await?
-                    }
-                };
-                opened.map(|allowance| (entitled, allowance))
+        let decision = if repeated {
+            let earlier = running.last_allowance;
+            again(&mut transaction, claimed, earlier, entitled).await?
+        } else {
+            let decision = match entitled {
+                Ok(entitled) => {
+                    self.open(&mut transaction, claimed, &running, wish, entitled)
+                        .await?
+                }
+                Err(refusal) => Decision::Denied(refusal),
+            };
+            match &decision {
+                Decision::Denied(Refusal::QuotaExhausted(_)) if may_come_back => {
+                    return Ok(decision);
+                }
+                Decision::Denied(refusal) => {
+                    let service_account = &running.incarnation.service_account_name;
+                    let tenant = &claimed.tenant;
+                    denial::count(&mut *transaction, tenant, service_account, refusal).await?;
+                    store_answer(&mut transaction, claimed, wish.number, None).await?;
+                }
+                Decision::Granted(_, allowance) => {
+                    let answer = Some(allowance.id);
+                    store_answer(&mut transaction, claimed, wish.number, answer).await?;
+                }
+                Decision::Void(_) => {}
             }
-            Err(refusal) => {
-                close(&mut transaction, claimed, earlier).await?;
-                Err(refusal)
-            }
+            decision
         };
-        let decision = match decision {
-            Ok(granted) => Ok(granted),
-            // Counted when nothing came back.
-            Err(refusal @ Refusal::QuotaExhausted(_)) => Err(refusal),
-            Err(refusal) => {
-                let service_account = &running.incarnation.service_account_name;
-                denial::count(
-                    &mut *transaction,
-                    &claimed.tenant,
-                    service_account,
-                    &refusal,
-                )
-                .await?;
-                Err(refusal)
-            }
-        };
-        let answered = decision.as_ref().ok().map(|(_, allowance)| allowance.id);
-        store_answer(&mut transaction, claimed, wish.number, answered).await?;
         self.reached(Stage::GrantDecided).await;
         transaction.commit().await?;
         self.record_failures(&failures).await;
@@ -191,8 +202,8 @@ impl VaultService {
         claimed: &Claimed,
         running: &Running,
         wish: &Wish,
-        entitled: &Entitled,
-    ) -> Result<Result<Allowance, Refusal>, CallError> {
+        entitled: Entitled,
+    ) -> Result<Decision, CallError> {
         if self.open_allowances(connection, claimed).await? >= MOST_OPEN {
             return Err(CallError::TooManyOpen);
         }
@@ -228,12 +239,15 @@ impl VaultService {
         .fetch_one(connection)
         .await?;
         Ok(match opened.expires_in_ms {
-            Some(expires_in_ms) => Ok(Allowance {
-                id,
-                granted: opened.granted,
-                expires_in_ms,
-            }),
-            None => Err(Refusal::QuotaExhausted(Exhausted {
+            Some(expires_in_ms) => Decision::Granted(
+                Box::new(entitled),
+                Allowance {
+                    id,
+                    granted: opened.granted,
+                    expires_in_ms,
+                },
+            ),
+            None => Decision::Denied(Refusal::QuotaExhausted(Exhausted {
                 usages: opened.exhausted.into_iter().map(UsageId::from).collect(),
                 retry_in_ms: opened.retry_in_ms,
             })),
@@ -296,14 +310,6 @@ impl VaultService {
         Ok(held)
     }
 
-    async fn count_denial(&self, claimed: &Claimed, refusal: &Refusal) -> Result<(), CallError> {
-        let mut connection = self.vault().pool().acquire().await?;
-        let running = self.lock(&mut connection, claimed).await?;
-        let service_account = &running.incarnation.service_account_name;
-        denial::count(&mut *connection, &claimed.tenant, service_account, refusal).await?;
-        Ok(())
-    }
-
     /// Whether what the allowance was granted on is still so, in a new snapshot.
     async fn still_good(&self, claimed: &Claimed, allowance: Uuid) -> Result<bool, CallError> {
         let standing = sqlx::query_scalar!(
@@ -315,15 +321,6 @@ impl VaultService {
         .fetch_optional(self.vault().pool())
         .await?;
         Ok(standing.as_deref() == Some("Good"))
-    }
-
-    /// Closes an allowance that was never answered.
-    async fn take_back(&self, claimed: &Claimed) -> Result<(), CallError> {
-        let mut transaction = self.vault().pool().begin().await?;
-        let running = self.lock(&mut transaction, claimed).await?;
-        close(&mut transaction, claimed, running.last_allowance).await?;
-        transaction.commit().await?;
-        Ok(())
     }
 }
 
@@ -409,67 +406,52 @@ async fn entitled(
     })
 }
 
-/// The allowance that this request was answered with before, if it is still
-/// just what would be granted now.
+/// The answer to a request that was answered before: the same, if it is still just
+/// what would be granted now. Nothing is granted here and nothing taken back: this
+/// may be a late repetition of a request whose answer has long arrived.
 async fn again(
     connection: &mut PgConnection,
     claimed: &Claimed,
-    earlier: Uuid,
-    entitled: &Entitled,
-) -> Result<Option<Allowance>, CallError> {
-    let token = &entitled.visible.token;
+    earlier: Option<Uuid>,
+    entitled: Result<Entitled, Refusal>,
+) -> Result<Decision, CallError> {
+    let Some(earlier) = earlier else {
+        return Ok(match entitled {
+            Ok(_) => Decision::Void(None),
+            Err(refusal) => Decision::Denied(refusal),
+        });
+    };
     let found = sqlx::query!(
-        r#"select granted,
+        r#"select granted, user_uid, user_epoch, token_id, token_epoch, version, quota_epoch,
+                  state = 'Open' and expires_time > now() and not recalled as "stands!",
                   floor(extract(epoch from expires_time - now()) * 1000)::bigint as "ms!"
            from allowance
-           where tenant_id = $1 and allowance_id = $2 and incarnation_id = $3
-             and state = 'Open' and expires_time > now()
-             and user_uid = $4 and user_epoch = $5
-             and token_id = $6 and token_epoch = $7 and version = $8
-             and quota_epoch = $9 and not recalled"#,
+           where tenant_id = $1 and allowance_id = $2 and incarnation_id = $3"#,
         claimed.id.tenant.as_uuid(),
         earlier,
         claimed.id.incarnation,
-        entitled.user.uid.as_uuid(),
-        entitled.user.epoch,
-        token.id.as_uuid(),
-        token.epoch,
-        i32::from(entitled.version.version),
-        entitled.quota_epoch,
     )
     .fetch_optional(connection)
     .await?;
-    Ok(found.map(|found| Allowance {
-        id: earlier,
-        granted: found.granted,
-        expires_in_ms: found.ms,
-    }))
-}
-
-/// Takes back what is left of an allowance whose answer did not arrive.
-async fn close(
-    connection: &mut PgConnection,
-    claimed: &Claimed,
-    allowance: Option<Uuid>,
-) -> Result<(), sqlx::Error> {
-    let Some(allowance) = allowance else {
-        return Ok(());
+    let Some(found) = found else {
+        return Ok(Decision::Void(None));
     };
-    sqlx::query!(
-        r#"with closed as (
-               update allowance set state = 'Closed', returned = granted - used
-               where tenant_id = $1 and allowance_id = $2 and incarnation_id = $3
-                 and state = 'Open'
-               returning allowance_id, granted - used as rest
-           )
-           select refund($1, array_agg(allowance_id), array_agg(rest)) from closed"#,
-        claimed.id.tenant.as_uuid(),
-        allowance,
-        claimed.id.incarnation,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
+    let decided_on = (
+        (found.user_uid, found.user_epoch),
+        (found.token_id, found.token_epoch, found.version),
+        found.quota_epoch,
+    );
+    match entitled {
+        Ok(entitled) if found.stands && entitled.decided_on() == decided_on => {
+            let allowance = Allowance {
+                id: earlier,
+                granted: found.granted,
+                expires_in_ms: found.ms,
+            };
+            Ok(Decision::Granted(Box::new(entitled), allowance))
+        }
+        _ => Ok(Decision::Void(Some(earlier))),
+    }
 }
 
 /// Ids only: keys are unwrapped again for each answer.

@@ -47,6 +47,7 @@ pub(crate) enum Answer {
     Revoked,
     Expired,
     QuotaExhausted,
+    AskAgain,
 }
 
 impl Answer {
@@ -61,6 +62,7 @@ impl Answer {
             Self::Revoked => "Revoked",
             Self::Expired => "Expired",
             Self::QuotaExhausted => "QuotaExhausted",
+            Self::AskAgain => "AskAgain",
         }
     }
 }

@@ -111,7 +111,8 @@ impl Client {
                             self.holdings.add(granted.allowance_id, granted.version);
                         }
                     }
-                    Ok(Answer::Denied(_)) => broker.request_no += 1,
+                    // What was granted and lost is left to lapse.
+                    Ok(Answer::Denied(_) | Answer::AskAgain(_)) => broker.request_no += 1,
                     Err(Code::Unavailable) => {}
                     Err(code) => return Err(code),
                 },

@@ -17,6 +17,7 @@ mod floods;
 mod forged;
 mod grant;
 mod load;
+mod model;
 mod quota;
 mod report;
 mod revoke;

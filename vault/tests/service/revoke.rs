@@ -72,13 +72,13 @@ async fn in_every_order_a_grant_is_refused_or_its_holder_is_told() {
     for (order, suspend, user, token) in cases {
         let (mut events, _) = broker.watch().await;
         gates.close_all();
-        let (name, number) = (user.name.to_string(), broker.request_no + 1);
+        let name = user.name.to_string();
         let asking = broker.clone();
         let mut asked = Some(tokio::spawn(async move {
             let mut asking = asking;
-            asking.ask(&name, None).await.unwrap()
+            let answer = asking.ask(&name, None).await.unwrap();
+            (asking, answer)
         }));
-        broker.request_no = number;
         gates.until_reached(Stage::GrantDecided).await;
 
         let mut answer = None;
@@ -90,7 +90,9 @@ async fn in_every_order_a_grant_is_refused_or_its_holder_is_told() {
                 }
                 Step::Answer => {
                     gates.open(Stage::GrantCommitted);
-                    answer = Some(asked.take().unwrap().await.unwrap());
+                    let (asking, answered) = asked.take().unwrap().await.unwrap();
+                    (broker.request_no, broker.report_seq) = (asking.request_no, asking.report_seq);
+                    answer = Some(answered);
                 }
                 Step::Revoke => {
                     revoke(&bed, &team, &user, &token, suspend).await;

@@ -137,9 +137,6 @@ impl Model {
             }
             3 => {
                 self.vault.grant(request, &self.sealed, now);
-                if self.dice.roll(2) == 0 {
-                    self.vault.take_back();
-                }
                 self.holdings.fail(Denial::Unavailable, now);
             }
             // An answer, now or in a while.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bursar_wire::v1alpha1::grant_response::Answer;
-use bursar_wire::v1alpha1::{Denied, GrantRequest, Granted, ReportRequest, denied};
+use bursar_wire::v1alpha1::{AskAgain, Denied, GrantRequest, Granted, ReportRequest, denied};
 
 use crate::clock::BootTime;
 
@@ -29,8 +29,8 @@ pub(super) struct ModelVault {
 }
 
 impl ModelVault {
-    /// The last number may come again: with the same request it is answered as
-    /// before, with another one what was granted under it is taken back.
+    /// The last number may come again: it is answered as before as long as that
+    /// stands, and otherwise the broker is told to close what was granted.
     pub(super) fn grant(
         &mut self,
         request: GrantRequest,
@@ -50,22 +50,24 @@ impl ModelVault {
         {
             let id = match answer {
                 Answer::Granted(granted) => Some(granted.allowance_id.clone()),
-                Answer::Denied(_) => None,
+                _ => None,
             };
-            let open = id.as_ref().is_some_and(|id| !self.allowances[id].closed);
-            if *last == request && open {
+            let stands = id.as_ref().is_some_and(|id| {
+                let booked = &self.allowances[id];
+                !booked.closed && !booked.recalled
+            });
+            if *last == request && stands {
                 return Some(answer.clone());
             }
-            if let Some(id) = id {
-                self.allowances.get_mut(&id).unwrap().closed = true;
-            }
-        } else {
-            assert_eq!(
-                request.request_no,
-                last + 1,
-                "requests are numbered without gaps"
-            );
+            return Some(Answer::AskAgain(AskAgain {
+                close_allowance_id: id,
+            }));
         }
+        assert_eq!(
+            request.request_no,
+            last + 1,
+            "requests are numbered without gaps"
+        );
         let answer = if self.revoked {
             let code = denied::Code::Revoked.into();
             Answer::Denied(Denied {
@@ -97,16 +99,6 @@ impl ModelVault {
         };
         self.last_request = Some((request, answer.clone()));
         Some(answer)
-    }
-
-    /// The answer cannot be given after all.
-    pub(super) fn take_back(&mut self) {
-        if let Some((_, Answer::Granted(granted))) = &self.last_request {
-            self.allowances
-                .get_mut(&granted.allowance_id)
-                .unwrap()
-                .closed = true;
-        }
     }
 
     pub(super) fn report(&mut self, batch: &ReportRequest) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bursar_wire::v1alpha1::grant_response::Answer;
-use bursar_wire::v1alpha1::{Granted, denied};
+use bursar_wire::v1alpha1::{AskAgain, Granted, denied};
 
 use super::scene::{Scene, ids};
 use super::{Outcome, Served};
@@ -191,6 +191,20 @@ fn what_is_held_is_renewed_before_what_is_missed() {
     scene.clock.advance(Duration::from_secs(40));
     assert!(scene.value().is_some());
     assert_eq!(scene.next_grant().unwrap().token.as_deref(), Some("github"));
+}
+
+#[test]
+fn what_does_not_stand_any_more_is_closed_and_asked_for_again() {
+    let mut scene = Scene::new();
+    let waiting = scene.asked();
+    assert_eq!(scene.next_grant().unwrap().request_no, 1);
+    scene.settle(Answer::AskAgain(AskAgain {
+        close_allowance_id: Some("a1".to_owned()),
+    }));
+    assert!(matches!(*waiting.borrow(), Some(Outcome::LookAgain)));
+    assert_eq!(scene.report(), (0, ids(&["a1"])));
+    let _again = scene.asked();
+    assert_eq!(scene.next_grant().unwrap().request_no, 2);
 }
 
 /// As `granted`, of accesses that quotas count.

@@ -32,6 +32,12 @@ impl Holdings {
                 }
                 denial => self.deny(&asked, denial, now),
             },
+            Some(Answer::AskAgain(again)) => {
+                if let Some(id) = again.close_allowance_id {
+                    self.ledger.end_unused(id);
+                }
+                Outcome::LookAgain
+            }
             None => {
                 tracing::error!("the vault gave an answer that is neither a grant nor a denial");
                 self.deny(&asked, Denial::Unusable, now)

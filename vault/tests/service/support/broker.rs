@@ -127,19 +127,25 @@ impl Broker {
         Ok(answer.into_inner())
     }
 
-    /// Asks for 100 accesses under the next number.
+    /// Asks for 100 accesses under the next number, and again when it is told to.
     pub(crate) async fn ask(
         &mut self,
         user: &str,
         token: Option<&str>,
     ) -> Result<Result<Granted, Denied>, Status> {
-        let number = self.request_no + 1;
-        let answer = self.grant_numbered(number, user, token, 100).await?;
-        self.request_no = number;
-        Ok(match answer.answer.unwrap() {
-            grant_response::Answer::Granted(granted) => Ok(granted),
-            grant_response::Answer::Denied(denied) => Err(denied),
-        })
+        loop {
+            let number = self.request_no + 1;
+            let answer = self.grant_numbered(number, user, token, 100).await?;
+            self.request_no = number;
+            match answer.answer.unwrap() {
+                grant_response::Answer::Granted(granted) => return Ok(Ok(granted)),
+                grant_response::Answer::Denied(denied) => return Ok(Err(denied)),
+                grant_response::Answer::AskAgain(again) => {
+                    self.report(vec![], again.close_allowance_id.into_iter().collect())
+                        .await?;
+                }
+            }
+        }
     }
 
     /// The same where nothing but a grant will do.

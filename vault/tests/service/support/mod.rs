@@ -6,6 +6,7 @@ pub(crate) mod gates;
 pub(crate) mod proxy;
 pub(crate) mod replica;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -205,6 +206,23 @@ impl Bed {
             .unwrap_or_else(|error| panic!("{statement}: {error}"));
         transaction.commit().await.unwrap();
         done.rows_affected()
+    }
+
+    /// A column of text.
+    pub(crate) async fn texts(&self, query: &str) -> Vec<String> {
+        sqlx::query_scalar(AssertSqlSafe(query.to_owned()))
+            .fetch_all(&self.sql)
+            .await
+            .unwrap_or_else(|error| panic!("{query}: {error}"))
+    }
+
+    /// Numbers by name.
+    pub(crate) async fn counts(&self, query: &str) -> HashMap<String, i64> {
+        let rows: Vec<(String, i64)> = sqlx::query_as(AssertSqlSafe(query.to_owned()))
+            .fetch_all(&self.sql)
+            .await
+            .unwrap_or_else(|error| panic!("{query}: {error}"));
+        rows.into_iter().collect()
     }
 
     pub(crate) async fn count(&self, query: &str) -> i64 {
