@@ -160,6 +160,37 @@ impl Rows {
         assert_eq!(done.rows_affected(), 1);
     }
 
+    /// Makes the list of quotas one that the vault did not write.
+    pub(crate) async fn tamper_with_quota_list(&self) {
+        let done = sqlx::query(
+            "update quota_set s set mac = sha256('tampered') from tenant t
+             where t.tenant_id = s.tenant_id and t.namespace = $1",
+        )
+        .bind(&self.namespace)
+        .execute(&self.pool)
+        .await
+        .unwrap();
+        assert_eq!(done.rows_affected(), 1);
+    }
+
+    /// The names of the quotas on the list, none for one that has no row, and the list's epoch;
+    /// `None` while the list is tampered with.
+    pub(crate) async fn quota_list(&self) -> Option<(Vec<Option<String>>, i64)> {
+        let row = sqlx::query(
+            "select array_agg(q.name order by q.name), s.epoch
+             from quota_set s join tenant t using (tenant_id)
+             cross join unnest(s.quota_ids) as listed (id)
+             left join quota q on q.tenant_id = s.tenant_id and q.quota_id = listed.id
+             where t.namespace = $1 and s.mac <> sha256('tampered')
+             group by s.epoch",
+        )
+        .bind(&self.namespace)
+        .fetch_optional(&self.pool)
+        .await
+        .unwrap()?;
+        Some((row.get(0), row.get(1)))
+    }
+
     /// Changes the ciphertext of every version, as somebody who can write to the database.
     pub(crate) async fn tamper(&self) {
         sqlx::query(

@@ -22,6 +22,7 @@ mod leaks;
 mod onboarding;
 mod output;
 mod quiet;
+mod quota_faults;
 mod quotas;
 mod starting;
 mod tokens;
