@@ -72,6 +72,8 @@ pub fn summary(conditions: &[Condition]) -> Summary {
         UsableReason::NoVersion,
         UsableReason::NoReader,
         UsableReason::NoWorkload,
+        UsableReason::UserNotFound,
+        UsableReason::TokenNotFound,
     ];
     let deliberate = |c: &&Condition| {
         c.status == ConditionStatus::False.as_str()

@@ -8,7 +8,7 @@ use clap::Parser;
 
 use crate::log::{LogFormat, LogLevel};
 
-/// Reconciles TokenUsers and StoredTokens into the vault, and serves the vault to brokers.
+/// Reconciles TokenUsers, StoredTokens and TokenQuotas into the vault, and serves the vault to brokers.
 ///
 /// Which Kubernetes API it works on is taken from `KUBECONFIG`, or from the
 /// service account of the pod it runs in.
@@ -89,6 +89,10 @@ pub struct Timing {
     pub database_check: Duration,
     /// Between two readings of the API server's token signing keys.
     pub issuer_refresh: Duration,
+    /// Between two looks at how much of a quota is used. Nobody tells the operator of a use, and
+    /// the limit holds without it: a status that lags by half a minute costs a few reads of the
+    /// database for each quota, a faster one only more of them.
+    pub quota_check: Duration,
     /// The first pause after an object failed; doubled by each further failure.
     pub first_retry: Duration,
     /// The longest pause between two attempts at one object.
@@ -102,6 +106,7 @@ impl Default for Timing {
             secret_watch: Duration::from_secs(290),
             database_check: Duration::from_secs(2),
             issuer_refresh: Duration::from_secs(60),
+            quota_check: Duration::from_secs(30),
             first_retry: Duration::from_secs(1),
             longest_retry: Duration::from_secs(300),
         }

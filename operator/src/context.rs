@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bursar_crds::{StoredToken, TokenUser};
+use bursar_crds::{StoredToken, TokenQuota, TokenUser};
 use bursar_vault::{Clock, Controllers, Namespace, NamespaceUid, Tenant, VaultError};
 use k8s_openapi::api::core::v1::Namespace as KubernetesNamespace;
 use kube::core::PartialObjectMeta;
@@ -10,6 +10,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt};
 
 use crate::backoff::Backoff;
+use crate::config::Timing;
 use crate::directory::{Directory, Place};
 use crate::failure::Failure;
 use crate::kind::Objects;
@@ -26,6 +27,7 @@ pub(crate) struct Lists {
     pub(crate) namespaces: Store<NamespaceMeta>,
     pub(crate) users: Objects<TokenUser>,
     pub(crate) tokens: Objects<StoredToken>,
+    pub(crate) quotas: Objects<TokenQuota>,
 }
 
 /// Shared by all attempts at all objects.
@@ -40,6 +42,8 @@ pub(crate) struct Context {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) users_backoff: Backoff<Place>,
     pub(crate) tokens_backoff: Backoff<Place>,
+    pub(crate) quotas_backoff: Backoff<Place>,
+    pub(crate) timing: Timing,
     /// Given when another process reconciles now.
     pub(crate) superseded: Stop,
 }

@@ -29,10 +29,6 @@ use crate::object::{
     write_status,
 };
 
-/// Attempts under way at once, of each kind. Each holds at most one connection to the database,
-/// so this also leaves some for brokers.
-pub(crate) const CONCURRENCY: u16 = 8;
-
 /// How an attempt at a readable object that is not being deleted went.
 pub(crate) enum Progress {
     /// The vault holds what the spec says. Look again after this time, if given.
@@ -47,6 +43,10 @@ pub(crate) enum Progress {
 pub(crate) trait Reconciled: Listed {
     /// The status of the kind.
     type Status: Status;
+
+    /// Attempts under way at once. Each holds at most one connection to the database, so that all
+    /// kinds together leave some for brokers.
+    const CONCURRENCY: u16 = 8;
 
     /// The object's status, if it has one.
     fn status(&self) -> Option<&Self::Status>;
@@ -68,6 +68,7 @@ pub(crate) trait Reconciled: Listed {
         policy: Option<DeletionPolicy>,
         uid: Uuid,
         tenant: &Tenant,
+        namespace: &str,
         context: &Context,
     ) -> impl Future<Output = Result<(), VaultError>> + Send;
 
@@ -88,7 +89,7 @@ pub(crate) async fn run<K: Reconciled>(
     let objects = K::objects(&context).clone();
     // What wakes an object is the directory alone, hence no stream of its own.
     Controller::for_stream(stream::pending(), objects)
-        .with_config(controller::Config::default().concurrency(CONCURRENCY))
+        .with_config(controller::Config::default().concurrency(K::CONCURRENCY))
         .reconcile_on(UnboundedReceiverStream::new(woken))
         .graceful_shutdown_on(stop)
         .run(
@@ -271,7 +272,7 @@ async fn delete<K: Reconciled>(object: &Guarded<K>, context: &Context) -> Result
     let deleted = match context.tenant(&namespace).await {
         Ok(Some(tenant)) => {
             let policy = readable.as_ref().ok().and_then(K::deletion_policy);
-            let deleted = K::delete_rows(policy, uid, &tenant, context).await;
+            let deleted = K::delete_rows(policy, uid, &tenant, &namespace, context).await;
             deleted.map_err(Failure::from)
         }
         Ok(None) => Ok(()),

@@ -1,10 +1,10 @@
-//! The controllers of both kinds: their lists, the watches that fill these, and their end.
+//! The controllers of all kinds: their lists, the watches that fill these, and their end.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bursar_crds::{StoredToken, TokenUser};
+use bursar_crds::{StoredToken, TokenQuota, TokenUser};
 use bursar_seal::Random;
 use bursar_vault::{Clock, Term, Vault};
 use futures::StreamExt;
@@ -77,6 +77,7 @@ pub(crate) async fn run(means: Means, stop: &Stop) {
     tokio::join!(
         controller::run::<TokenUser>(woken.users, Arc::clone(&context), end.stopped()),
         controller::run::<StoredToken>(woken.tokens, Arc::clone(&context), end.stopped()),
+        controller::run::<TokenQuota>(woken.quotas, Arc::clone(&context), end.stopped()),
         ending,
     );
     means.metrics.controllers_active(false);
@@ -120,13 +121,21 @@ async fn start(means: &Means, watches: &mut JoinSet<()>) -> (Arc<Context>, Woken
         audience.clone(),
     ));
     let (tokens, writer) = reflector::store();
-    watches.spawn(feed::<StoredToken>(means.client.clone(), writer, audience));
-    // A token is not told that its user is missing before all users are known. The writers live
-    // as long as the watches, so this cannot fail.
+    watches.spawn(feed::<StoredToken>(
+        means.client.clone(),
+        writer,
+        audience.clone(),
+    ));
+    let (quotas, writer) = reflector::store();
+    watches.spawn(feed::<TokenQuota>(means.client.clone(), writer, audience));
+    // A token is not told that its user is missing before all users are known, and the vault is
+    // not told that a quota is gone before all quotas are. The writers live as long as the
+    // watches, so this cannot fail.
     let _ = tokio::join!(
         namespaces.wait_until_ready(),
         users.wait_until_ready(),
-        tokens.wait_until_ready()
+        tokens.wait_until_ready(),
+        quotas.wait_until_ready()
     );
     means.readiness.ready(Part::Caches);
 
@@ -146,6 +155,7 @@ async fn start(means: &Means, watches: &mut JoinSet<()>) -> (Arc<Context>, Woken
             namespaces,
             users,
             tokens,
+            quotas,
         },
         directory,
         onboarding,
@@ -153,6 +163,8 @@ async fn start(means: &Means, watches: &mut JoinSet<()>) -> (Arc<Context>, Woken
         metrics: Arc::clone(&means.metrics),
         users_backoff: backoff(),
         tokens_backoff: backoff(),
+        quotas_backoff: backoff(),
+        timing: means.timing,
         superseded: Stop::new(),
     };
     (Arc::new(context), woken)
@@ -215,6 +227,7 @@ async fn wake_after_recovery(recovered: Arc<Notify>, context: Arc<Context>) {
         recovered.notified().await;
         wake_failing::<TokenUser>(&context);
         wake_failing::<StoredToken>(&context);
+        wake_failing::<TokenQuota>(&context);
     }
 }
 

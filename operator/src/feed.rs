@@ -83,7 +83,7 @@ impl Audience {
         K::removed(&self.directory, place);
         if !self.directory.has_objects(&place.0) {
             self.onboarding.emptied(&place.0);
-            // The other kind's feed may have put one in meanwhile.
+            // Another kind's feed may have put one in meanwhile.
             if self.directory.has_objects(&place.0) {
                 self.onboarding.appeared(&place.0);
             }

@@ -1,13 +1,13 @@
 //! Objects that went without their finalizer doing its work: somebody took it off.
 //!
-//! Their rows would go on being served, so every removal that is heard of ends the rows of that
+//! Their rows would stay in force, so every removal that is heard of ends the rows of that
 //! UID once more; after an orderly deletion there is nothing left to end. What is removed while
 //! no operator runs is not heard of here.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bursar_crds::{StoredToken, TokenUser};
+use bursar_crds::{StoredToken, TokenQuota, TokenUser};
 use bursar_seal::Random;
 use bursar_vault::Category;
 use bursar_vault::rows::DeletionPolicy;
@@ -106,10 +106,14 @@ async fn end(gone: &Gone, context: &Context) -> Result<(), Failure> {
     };
     // Whatever the policy: perhaps nobody meant to delete it.
     let policy = Some(DeletionPolicy::Retain);
+    let (uid, namespace) = (gone.uid, gone.namespace.as_str());
     match gone.kind {
-        Kind::TokenUser => TokenUser::delete_rows(policy, gone.uid, &tenant, context).await?,
-        Kind::StoredToken => StoredToken::delete_rows(policy, gone.uid, &tenant, context).await?,
-    }
+        Kind::TokenUser => TokenUser::delete_rows(policy, uid, &tenant, namespace, context).await,
+        Kind::StoredToken => {
+            StoredToken::delete_rows(policy, uid, &tenant, namespace, context).await
+        }
+        Kind::TokenQuota => TokenQuota::delete_rows(policy, uid, &tenant, namespace, context).await,
+    }?;
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 use bursar_crds::conditions::Condition;
 use bursar_crds::names::FINALIZER;
-use bursar_crds::{StoredToken, TokenUser};
+use bursar_crds::{StoredToken, TokenQuota, TokenUser};
 use bursar_vault::Email;
 use k8s_openapi::NamespaceResourceScope;
 use kube::core::DeserializeGuard;
@@ -83,6 +83,35 @@ impl Kind for StoredToken {
         let secret = secret.map(|secret| TokenLink::Secret(secret.name.clone()));
         let user = TokenLink::User(self.spec.user_ref.name.clone());
         [Some(user), secret].into_iter().flatten().collect()
+    }
+
+    fn conditions(&self) -> &[Condition] {
+        self.status
+            .as_ref()
+            .map_or(&[], |status| &status.conditions)
+    }
+}
+
+/// Whose use a quota limits, when that is an object of its namespace.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(crate) enum QuotaLink {
+    /// A TokenUser of this name.
+    User(String),
+    /// A StoredToken of this name.
+    Token(String),
+}
+
+impl Kind for TokenQuota {
+    const METRIC: metrics::Kind = metrics::Kind::TokenQuota;
+    type Link = QuotaLink;
+
+    fn links(&self) -> Vec<QuotaLink> {
+        let subject = &self.spec.subject;
+        let user = subject.user_ref.as_ref();
+        let user = user.map(|user| QuotaLink::User(user.name.clone()));
+        let token = subject.token_ref.as_ref();
+        let token = token.map(|token| QuotaLink::Token(token.name.clone()));
+        [user, token].into_iter().flatten().collect()
     }
 
     fn conditions(&self) -> &[Condition] {

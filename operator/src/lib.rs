@@ -1,4 +1,4 @@
-//! Reconciles TokenUsers and StoredTokens into the vault, and serves the vault to brokers.
+//! Reconciles TokenUsers, StoredTokens and TokenQuotas into the vault, and serves the vault to brokers.
 //!
 //! This crate knows both worlds, Kubernetes and the vault, and is the only one that does. Of
 //! Kubernetes it touches our kinds (status and finalizers), events, the labelled Secrets of
@@ -7,8 +7,8 @@
 //! tokens pass through it in types that cannot be printed, from a Secret's watch to the vault.
 //!
 //! From an object's change to the vault, top to bottom: `feed` hears of it, `directory` finds who
-//! it matters to, `controller` makes an attempt, `user` and `token` are the pipelines of the two
-//! kinds, `object` writes back.
+//! it matters to, `controller` makes an attempt, `user`, `token` and `quota` are the pipelines of
+//! the three kinds, `object` writes back.
 
 mod backoff;
 mod clocks;
@@ -28,6 +28,7 @@ mod kind;
 mod log;
 mod metrics;
 mod object;
+mod quota;
 mod readiness;
 mod reviewer;
 mod root_keys;

@@ -20,6 +20,8 @@ pub(crate) enum Kind {
     TokenUser,
     /// A token of one.
     StoredToken,
+    /// A limit on how often something may be done.
+    TokenQuota,
 }
 
 /// How an attempt at one object ended.

@@ -6,6 +6,7 @@
 //! | an object's spec, deletion or finalizer | the object |
 //! | a user's email, or a user with one is gone | the users with that email |
 //! | what a user's status says, or of which generation; or a user is gone | the tokens of the user |
+//! | a user's or token's spec, deletion or finalizer; or one comes or goes | the quotas of it |
 //! | a Secret | the tokens that name it |
 //! | whether a namespace's Secrets may be read | all in the namespace |
 //! | a value that other tokens have was revoked | all in the namespace |
@@ -14,7 +15,7 @@ mod index;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bursar_crds::{StoredToken, TokenUser};
+use bursar_crds::{StoredToken, TokenQuota, TokenUser};
 use bursar_vault::Email;
 use kube::runtime::reflector::ObjectRef;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -22,16 +23,18 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 pub(crate) use index::{Asked, Place, Seen};
 
 use crate::gone::Gone;
-use crate::kind::{Kind, Ref, TokenLink};
+use crate::kind::{Kind, QuotaLink, Ref, TokenLink};
 use index::Index;
 
 /// Which objects exist, and how to wake them.
 pub(crate) struct Directory {
     users: Mutex<Index<Email>>,
     tokens: Mutex<Index<TokenLink>>,
+    quotas: Mutex<Index<QuotaLink>>,
     // Unbounded, and yet bounded: the controllers merge what waits for the same object.
     wake_users: UnboundedSender<Ref<TokenUser>>,
     wake_tokens: UnboundedSender<Ref<StoredToken>>,
+    wake_quotas: UnboundedSender<Ref<TokenQuota>>,
     gone: UnboundedSender<Gone>,
 }
 
@@ -39,6 +42,7 @@ pub(crate) struct Directory {
 pub(crate) struct Woken {
     pub(crate) users: UnboundedReceiver<Ref<TokenUser>>,
     pub(crate) tokens: UnboundedReceiver<Ref<StoredToken>>,
+    pub(crate) quotas: UnboundedReceiver<Ref<TokenQuota>>,
     /// What is to be ended.
     pub(crate) gone: UnboundedReceiver<Gone>,
 }
@@ -60,12 +64,15 @@ impl Directory {
     pub(crate) fn new() -> (Self, Woken) {
         let (wake_users, users) = unbounded_channel();
         let (wake_tokens, tokens) = unbounded_channel();
+        let (wake_quotas, quotas) = unbounded_channel();
         let (gone_sender, gone) = unbounded_channel();
         let directory = Self {
             users: Mutex::default(),
             tokens: Mutex::default(),
+            quotas: Mutex::default(),
             wake_users,
             wake_tokens,
+            wake_quotas,
             gone: gone_sender,
         };
         (
@@ -73,6 +80,7 @@ impl Directory {
             Woken {
                 users,
                 tokens,
+                quotas,
                 gone,
             },
         )
@@ -87,13 +95,17 @@ impl Directory {
     pub(crate) fn namespace_changed(&self, namespace: &str) {
         let users = lock(&self.users).within(namespace);
         let tokens = lock(&self.tokens).within(namespace);
+        let quotas = lock(&self.quotas).within(namespace);
         self.wake_all::<TokenUser>(namespace, users);
         self.wake_all::<StoredToken>(namespace, tokens);
+        self.wake_all::<TokenQuota>(namespace, quotas);
     }
 
     /// Whether there is any object of ours.
     pub(crate) fn has_objects(&self, namespace: &str) -> bool {
-        !lock(&self.users).is_empty_in(namespace) || !lock(&self.tokens).is_empty_in(namespace)
+        !lock(&self.users).is_empty_in(namespace)
+            || !lock(&self.tokens).is_empty_in(namespace)
+            || !lock(&self.quotas).is_empty_in(namespace)
     }
 
     /// The names of the users that have an e-mail address in their spec.
@@ -121,6 +133,11 @@ impl Directory {
         self.wake_all::<StoredToken>(namespace, tokens);
     }
 
+    fn wake_quotas_with(&self, namespace: &str, link: &QuotaLink) {
+        let quotas = lock(&self.quotas).sharing(namespace, link);
+        self.wake_all::<TokenQuota>(namespace, quotas);
+    }
+
     fn wake_users_with(&self, namespace: &str, email: &Email) {
         let users = self.users_with(namespace, email);
         self.wake_all::<TokenUser>(namespace, users);
@@ -141,6 +158,7 @@ impl Listed for TokenUser {
         directory.ended::<Self>(namespace, asked_before, Some(&seen.asked));
         if before.as_ref().map(|before| &before.asked) != Some(&seen.asked) {
             Self::wake(directory, place);
+            directory.wake_quotas_with(namespace, &QuotaLink::User(name.clone()));
             let emails_before = before.iter().flat_map(|before| &before.links);
             for email in emails_before.chain(&seen.links) {
                 directory.wake_users_with(namespace, email);
@@ -159,6 +177,7 @@ impl Listed for TokenUser {
             directory.wake_users_with(namespace, email);
         }
         directory.wake_tokens_with(namespace, &TokenLink::User(name.clone()));
+        directory.wake_quotas_with(namespace, &QuotaLink::User(name.clone()));
     }
 
     fn places(directory: &Directory) -> Vec<Place> {
@@ -177,16 +196,20 @@ impl Listed for StoredToken {
     fn applied(directory: &Directory, place: &Place, seen: Seen<TokenLink>) {
         let asked = seen.asked.clone();
         let before = lock(&directory.tokens).insert(place, seen);
+        let (namespace, name) = place;
         let asked_before = before.as_ref().map(|before| &before.asked);
-        directory.ended::<Self>(&place.0, asked_before, Some(&asked));
-        if before.map(|before| before.asked) != Some(asked) {
+        directory.ended::<Self>(namespace, asked_before, Some(&asked));
+        if asked_before != Some(&asked) {
             Self::wake(directory, place);
+            directory.wake_quotas_with(namespace, &QuotaLink::Token(name.clone()));
         }
     }
 
     fn removed(directory: &Directory, place: &Place) {
         let before = lock(&directory.tokens).remove(place);
-        directory.ended::<Self>(&place.0, before.as_ref().map(|before| &before.asked), None);
+        let (namespace, name) = place;
+        directory.ended::<Self>(namespace, before.as_ref().map(|before| &before.asked), None);
+        directory.wake_quotas_with(namespace, &QuotaLink::Token(name.clone()));
     }
 
     fn places(directory: &Directory) -> Vec<Place> {
@@ -200,152 +223,37 @@ impl Listed for StoredToken {
     }
 }
 
+impl Listed for TokenQuota {
+    fn applied(directory: &Directory, place: &Place, seen: Seen<QuotaLink>) {
+        let asked = seen.asked.clone();
+        let before = lock(&directory.quotas).insert(place, seen);
+        let asked_before = before.as_ref().map(|before| &before.asked);
+        directory.ended::<Self>(&place.0, asked_before, Some(&asked));
+        if asked_before != Some(&asked) {
+            Self::wake(directory, place);
+        }
+    }
+
+    fn removed(directory: &Directory, place: &Place) {
+        let before = lock(&directory.quotas).remove(place);
+        directory.ended::<Self>(&place.0, before.as_ref().map(|before| &before.asked), None);
+    }
+
+    fn places(directory: &Directory) -> Vec<Place> {
+        lock(&directory.quotas).places()
+    }
+
+    fn wake(directory: &Directory, (namespace, name): &Place) {
+        let _ = directory
+            .wake_quotas
+            .send(ObjectRef::new(name).within(namespace));
+    }
+}
+
 fn lock<L>(index: &Mutex<Index<L>>) -> MutexGuard<'_, Index<L>> {
     // Nothing panics while one is held.
     index.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
-mod tests {
-    use bursar_crds::{StoredToken, TokenUser};
-    use bursar_vault::Email;
-
-    use super::{Asked, Directory, Listed, Place, Seen, Woken};
-    use crate::kind::TokenLink;
-
-    fn place(name: &str) -> Place {
-        ("team".to_owned(), name.to_owned())
-    }
-
-    fn seen<L>(generation: i64, said: &str, links: Vec<L>) -> Seen<L> {
-        let asked = Asked {
-            uid: None,
-            generation: Some(generation),
-            finalizer: true,
-        };
-        Seen {
-            asked,
-            said: said.to_owned(),
-            links,
-        }
-    }
-
-    fn email(text: &str) -> Email {
-        Email::try_from(text).unwrap()
-    }
-
-    /// The names of all that were woken since last time, each once.
-    fn woken(woken: &mut Woken) -> (Vec<String>, Vec<String>) {
-        let (mut users, mut tokens) = (vec![], vec![]);
-        while let Ok(user) = woken.users.try_recv() {
-            users.push(user.name);
-        }
-        while let Ok(token) = woken.tokens.try_recv() {
-            tokens.push(token.name);
-        }
-        for names in [&mut users, &mut tokens] {
-            names.sort();
-            names.dedup();
-        }
-        (users, tokens)
-    }
-
-    fn directory() -> (Directory, Woken) {
-        let (directory, mut queue) = Directory::new();
-        let github = vec![TokenLink::User("ana".into()), TokenLink::Secret("s".into())];
-        StoredToken::applied(&directory, &place("github"), seen(1, "", github));
-        let slack = vec![TokenLink::User("bo".into())];
-        StoredToken::applied(&directory, &place("slack"), seen(1, "", slack));
-        TokenUser::applied(
-            &directory,
-            &place("ana"),
-            seen(1, "Ready", vec![email("a@x")]),
-        );
-        woken(&mut queue);
-        (directory, queue)
-    }
-
-    #[test]
-    fn nothing_is_woken_when_nothing_changed() {
-        let (directory, mut queue) = directory();
-        TokenUser::applied(
-            &directory,
-            &place("ana"),
-            seen(1, "Ready", vec![email("a@x")]),
-        );
-        let slack = vec![TokenLink::User("bo".into())];
-        StoredToken::applied(&directory, &place("slack"), seen(1, "other", slack));
-        assert_eq!(woken(&mut queue), (vec![], vec![]));
-    }
-
-    #[test]
-    fn a_user_wakes_its_tokens_when_its_status_says_something_new_and_when_it_is_gone() {
-        let (directory, mut queue) = directory();
-        TokenUser::applied(
-            &directory,
-            &place("ana"),
-            seen(1, "Suspended", vec![email("a@x")]),
-        );
-        assert_eq!(woken(&mut queue), (vec![], vec!["github".to_owned()]));
-        TokenUser::removed(&directory, &place("ana"));
-        assert_eq!(woken(&mut queue), (vec![], vec!["github".to_owned()]));
-    }
-
-    #[test]
-    fn users_that_share_an_email_hear_of_each_other() {
-        let (directory, mut queue) = directory();
-        TokenUser::applied(&directory, &place("bo"), seen(1, "", vec![email("A@x")]));
-        assert_eq!(woken(&mut queue).0, ["ana", "bo"]);
-        TokenUser::applied(
-            &directory,
-            &place("ana"),
-            seen(2, "Ready", vec![email("b@x")]),
-        );
-        assert_eq!(
-            woken(&mut queue).0,
-            ["ana", "bo"],
-            "the address that ana gave up is free"
-        );
-        TokenUser::removed(&directory, &place("ana"));
-        assert_eq!(woken(&mut queue).0, Vec::<String>::new());
-    }
-
-    #[test]
-    fn an_object_that_is_gone_or_another_one_is_ended_once() {
-        let (directory, mut queue) = directory();
-        let of = |number| Asked {
-            uid: Some(uuid::Uuid::from_u128(number).to_string()),
-            generation: Some(1),
-            finalizer: true,
-        };
-        let token = |number| Seen {
-            asked: of(number),
-            said: String::new(),
-            links: vec![],
-        };
-        let mut ended = || queue.gone.try_recv().ok().map(|gone| gone.uid.as_u128());
-        StoredToken::applied(&directory, &place("t"), token(1));
-        StoredToken::applied(&directory, &place("t"), token(1));
-        assert_eq!(ended(), None);
-        StoredToken::applied(&directory, &place("t"), token(2));
-        assert_eq!(ended(), Some(1));
-        StoredToken::removed(&directory, &place("t"));
-        StoredToken::removed(&directory, &place("t"));
-        assert_eq!((ended(), ended()), (Some(2), None));
-    }
-
-    #[test]
-    fn a_secret_wakes_the_tokens_that_name_it_and_a_namespace_wakes_all() {
-        let (directory, mut queue) = directory();
-        directory.secret_changed("team", "s");
-        assert_eq!(woken(&mut queue), (vec![], vec!["github".to_owned()]));
-        directory.secret_changed("other", "s");
-        assert_eq!(woken(&mut queue), (vec![], vec![]));
-        directory.namespace_changed("team");
-        let all = (
-            vec!["ana".to_owned()],
-            vec!["github".to_owned(), "slack".to_owned()],
-        );
-        assert_eq!(woken(&mut queue), all);
-    }
-}
+mod tests;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bursar_crds::conditions::{self, Condition, Summary};
 use bursar_crds::names::{ONBOARDED_CLUSTER_ROLE, OPERATOR_NAMESPACE, OPERATOR_SERVICE_ACCOUNT};
 use bursar_crds::reasons::{ConditionStatus, ConditionType, ReadyReason, Reason, UsableReason};
-use bursar_crds::{StoredTokenStatus, TokenUserStatus};
+use bursar_crds::{StoredTokenStatus, TokenQuotaStatus, TokenUserStatus};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -73,7 +73,7 @@ macro_rules! status {
         }
     )+};
 }
-status!(TokenUserStatus, StoredTokenStatus);
+status!(TokenUserStatus, StoredTokenStatus, TokenQuotaStatus);
 
 /// `status` with the verdict in it; equal to before if the verdict says nothing new.
 pub(crate) fn with_verdict<S: Status>(
@@ -118,7 +118,8 @@ pub(crate) struct News {
 }
 
 /// What is new in `after`: reasons that were not there before. What went well from the start is
-/// no news, nor is a token without a value that never had one: `Ready` says why.
+/// no news, nor is a token without a value that never had one: `Ready` says why. A quota that only
+/// warns does so here.
 pub(crate) fn news(before: &[Condition], after: &[Condition]) -> Vec<News> {
     let types = [ConditionType::Ready, ConditionType::Usable];
     let news = types.into_iter().filter_map(|type_| {
@@ -127,7 +128,8 @@ pub(crate) fn news(before: &[Condition], after: &[Condition]) -> Vec<News> {
         let is_new = then.is_none_or(|then| then.reason != now.reason);
         let status = |status: ConditionStatus| status.as_str();
         let was = |before: ConditionStatus| then.is_some_and(|then| then.status == status(before));
-        let good = now.status == status(ConditionStatus::True);
+        let good = now.status == status(ConditionStatus::True)
+            && now.reason != UsableReason::Exceeded.as_str();
         let told = is_new
             && now.status != status(ConditionStatus::Unknown)
             && if good {
@@ -249,6 +251,20 @@ mod tests {
         let empty = StoredTokenStatus::default();
         let told = news(&empty.conditions, &after(&empty, &missing, 1).conditions);
         assert_eq!((told.len(), told[0].warning), (1, true));
+    }
+
+    #[test]
+    fn a_quota_that_only_warns_does_so_once() {
+        let within = verdict(ReadyReason::Reconciled, Some(UsableReason::Within));
+        let empty = StoredTokenStatus::default();
+        let within = after(&empty, &within, 1);
+        let exceeded = verdict(ReadyReason::Reconciled, Some(UsableReason::Exceeded));
+        let exceeded = after(&within, &exceeded, 1);
+        let told = news(&within.conditions, &exceeded.conditions);
+        assert_eq!((told.len(), told[0].warning), (1, true));
+        assert_eq!(told[0].reason, "Exceeded");
+        assert_eq!(news(&exceeded.conditions, &exceeded.conditions), []);
+        assert_eq!(news(&exceeded.conditions, &within.conditions), []);
     }
 
     #[test]

@@ -93,6 +93,7 @@ impl Reconciled for StoredToken {
         policy: Option<DeletionPolicy>,
         uid: Uuid,
         tenant: &Tenant,
+        _: &str,
         context: &Context,
     ) -> Result<(), VaultError> {
         context

@@ -64,6 +64,7 @@ impl Reconciled for TokenUser {
         _: Option<DeletionPolicy>,
         uid: Uuid,
         tenant: &Tenant,
+        _: &str,
         context: &Context,
     ) -> Result<(), VaultError> {
         context.vault.delete_user(tenant, UserUid::from(uid)).await

@@ -5,13 +5,14 @@ use bursar_wire::v1alpha1::vault_client::VaultClient;
 use bursar_wire::v1alpha1::{AttachRequest, AttachResponse};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::DeleteParams;
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::operator::{LIMIT, PAUSE, VAULT_NAME};
 use crate::team::Team;
 
 /// A team with a pod `pod` of the service account `app`.
-async fn with_pod() -> Team {
+pub(crate) async fn with_pod() -> Team {
     let team = Team::new().await;
     team.user("ana").await;
     team.wait::<bursar_crds::TokenUser>(
@@ -32,6 +33,12 @@ async fn with_pod() -> Team {
 }
 
 async fn attach(team: &Team, token: String) -> Result<AttachResponse, Status> {
+    let (mut vault, request) = (connect(team).await, request(token));
+    vault.attach(request).await.map(tonic::Response::into_inner)
+}
+
+/// A connection to the vault, which nobody has attached on yet.
+pub(crate) async fn connect(team: &Team) -> VaultClient<Channel> {
     let ca = until(LIMIT, PAUSE, async || {
         let map = team
             .api::<ConfigMap>()
@@ -45,19 +52,20 @@ async fn attach(team: &Team, token: String) -> Result<AttachResponse, Status> {
     let channel = bursar_wire::tls::connect(&vault, VAULT_NAME, tls)
         .await
         .unwrap();
-    let request = AttachRequest {
+    VaultClient::new(channel)
+}
+
+/// The first message of a broker.
+pub(crate) fn request(token: String) -> AttachRequest {
+    AttachRequest {
         protocol_min: bursar_wire::PROTOCOL_MIN,
         protocol_max: bursar_wire::PROTOCOL_MAX,
         service_account_token: token,
         previous: None,
-    };
-    VaultClient::new(channel)
-        .attach(request)
-        .await
-        .map(tonic::Response::into_inner)
+    }
 }
 
-async fn node_token(team: &Team) -> String {
+pub(crate) async fn node_token(team: &Team) -> String {
     team.testbed
         .node_token(&team.namespace, "pod", "bursar-vault")
         .await

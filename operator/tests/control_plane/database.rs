@@ -82,6 +82,8 @@ impl Rows {
             "consumer",
             "token_version",
             "revoked_value",
+            "quota",
+            "quota_set",
         ];
         let mut all = Vec::new();
         for table in tables {
@@ -99,6 +101,94 @@ impl Rows {
         }
         all.sort();
         all
+    }
+
+    /// Its quotas, by name, with what they are about: a UID, the name of a service account, or
+    /// nothing.
+    pub(crate) async fn quotas(&self) -> Vec<(String, String)> {
+        let rows = sqlx::query(
+            "select name, subject from quota join tenant using (tenant_id)
+             where namespace = $1 order by name",
+        )
+        .bind(&self.namespace)
+        .fetch_all(&self.pool)
+        .await
+        .unwrap();
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+
+    /// Charges so many units to what a quota looks at, in the present window: as if brokers had
+    /// been granted them.
+    pub(crate) async fn charge(&self, quota: &str, units: i64) {
+        let done = sqlx::query(
+            "with counted as (
+                 select tenant_id, period_s, string_agg(
+                     int8send(octet_length(field)) || convert_to(field, 'UTF8'), null order by place
+                 ) as fields
+                 from quota join tenant using (tenant_id),
+                     unnest(array[subject_kind, subject, counter, coalesce(period_s, 0)::text])
+                         with ordinality as f (field, place)
+                 where namespace = $1 and name = $2
+                 group by tenant_id, period_s
+             )
+             insert into quota_window (tenant_id, usage_id, window_no, description, charged)
+             select tenant_id, encode(substring(sha256(fields) for 16), 'hex')::uuid,
+                    coalesce(floor(extract(epoch from now()))::bigint / period_s, 0), 'test', $3
+             from counted
+             on conflict (tenant_id, usage_id, window_no) do update set charged = excluded.charged",
+        )
+        .bind(&self.namespace)
+        .bind(quota)
+        .bind(units)
+        .execute(&self.pool)
+        .await
+        .unwrap();
+        assert_eq!(done.rows_affected(), 1, "the vault has no quota {quota}");
+    }
+
+    /// Raises the limit of a quota, as somebody who can write to the database.
+    pub(crate) async fn tamper_with_quota(&self, quota: &str) {
+        let done = sqlx::query(
+            "update quota q set units = units + 1000 from tenant t
+             where t.tenant_id = q.tenant_id and t.namespace = $1 and q.name = $2",
+        )
+        .bind(&self.namespace)
+        .bind(quota)
+        .execute(&self.pool)
+        .await
+        .unwrap();
+        assert_eq!(done.rows_affected(), 1);
+    }
+
+    /// Makes the list of quotas one that the vault did not write.
+    pub(crate) async fn tamper_with_quota_list(&self) {
+        let done = sqlx::query(
+            "update quota_set s set mac = sha256('tampered') from tenant t
+             where t.tenant_id = s.tenant_id and t.namespace = $1",
+        )
+        .bind(&self.namespace)
+        .execute(&self.pool)
+        .await
+        .unwrap();
+        assert_eq!(done.rows_affected(), 1);
+    }
+
+    /// The names of the quotas on the list, none for one that has no row, and the list's epoch;
+    /// `None` while the list is tampered with.
+    pub(crate) async fn quota_list(&self) -> Option<(Vec<Option<String>>, i64)> {
+        let row = sqlx::query(
+            "select array_agg(q.name order by q.name), s.epoch
+             from quota_set s join tenant t using (tenant_id)
+             cross join unnest(s.quota_ids) as listed (id)
+             left join quota q on q.tenant_id = s.tenant_id and q.quota_id = listed.id
+             where t.namespace = $1 and s.mac <> sha256('tampered')
+             group by s.epoch",
+        )
+        .bind(&self.namespace)
+        .fetch_optional(&self.pool)
+        .await
+        .unwrap()?;
+        Some((row.get(0), row.get(1)))
     }
 
     /// Changes the ciphertext of every version, as somebody who can write to the database.

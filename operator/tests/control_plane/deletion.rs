@@ -2,7 +2,7 @@
 
 use bursar_crds::names::FINALIZER;
 use bursar_crds::reasons::ConditionType::{Ready, Usable};
-use bursar_crds::{StoredToken, TokenUser};
+use bursar_crds::{StoredToken, TokenQuota, TokenUser};
 use bursar_testbed::until;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -35,16 +35,27 @@ async fn no_row_is_written_before_the_finalizer_is_on() {
             format!("bursar_reconciles_total{{kind=\"{kind}\",result=\"KubernetesError\"}}");
         operator.metric(&metric).await
     };
-    let before = (refusals("TokenUser").await, refusals("StoredToken").await);
+    let kinds = ["TokenUser", "StoredToken", "TokenQuota"];
+    let mut before = vec![];
+    for kind in kinds {
+        before.push(refusals(kind).await);
+    }
     team.user("ana").await;
     team.secret("github", "planted-github").await;
     team.token("github", "ana").await;
+    team.quota("limit", json!({ "subject": { "each": "User" } }))
+        .await;
     let rows = Rows::of(&team.namespace).await;
     let tried = until(LIMIT, PAUSE, async || {
-        let now = (refusals("TokenUser").await, refusals("StoredToken").await);
-        (now.0 > before.0 && now.1 > before.1).then_some(())
+        for (kind, before) in kinds.iter().zip(&before) {
+            if refusals(kind).await <= *before {
+                return None;
+            }
+        }
+        Some(())
     });
-    assert!(tried.await.is_some(), "the operator has tried both");
+    assert!(tried.await.is_some(), "the operator has tried them all");
+    assert!(rows.quotas().await.is_empty());
     assert_eq!((rows.live_users().await, rows.live_tokens().await), (0, 0));
     assert!(
         !team
@@ -74,10 +85,13 @@ async fn no_row_is_written_before_the_finalizer_is_on() {
     kubectl(&["delete", "-f", &policy]);
     team.serving("github", 1).await;
     assert_eq!((rows.live_users().await, rows.live_tokens().await), (1, 1));
+    team.wait::<TokenQuota>("limit", Ready, "True Reconciled")
+        .await;
+    assert_eq!(rows.quotas().await.len(), 1);
 }
 
 /// Has the API server refuse our finalizer in this namespace; the file to undo it with.
-async fn finalizers_refused(team: &Team) -> String {
+pub(crate) async fn finalizers_refused(team: &Team) -> String {
     let policy = format!("finalizer-{}", team.namespace);
     let file = team.testbed.folder().join(format!("{policy}.json"));
     std::fs::write(
@@ -151,7 +165,7 @@ fn refuse_finalizer(policy: &str, namespace: &str) -> Value {
                     "resourceRules": [{
                         "apiGroups": ["bursar.dev"], "apiVersions": ["*"],
                         "operations": ["CREATE", "UPDATE"],
-                        "resources": ["tokenusers", "storedtokens"],
+                        "resources": ["tokenusers", "storedtokens", "tokenquotas"],
                     }],
                 },
                 "validations": [{

@@ -50,7 +50,7 @@ const FOREIGN_ROLE: &str = "Emperor";
 
 /// Lets the API server take one value more for a field of the spec, or takes that back (with the
 /// number of values there are without it).
-fn set_enum(kind: &str, field: &str, change: Result<&str, usize>) {
+pub(crate) fn set_enum(kind: &str, field: &str, change: Result<&str, usize>) {
     let path =
         format!("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/{field}/enum");
     let patch = match change {
@@ -62,7 +62,12 @@ fn set_enum(kind: &str, field: &str, change: Result<&str, usize>) {
 }
 
 /// Gives a field a value that only the API server knows.
-async fn set_foreign(objects: &Api<DynamicObject>, name: &str, field: &str, value: &str) {
+pub(crate) async fn set_foreign(
+    objects: &Api<DynamicObject>,
+    name: &str,
+    field: &str,
+    value: &str,
+) {
     let accepted = until(LIMIT, PAUSE, async || {
         let patch = json!({ "spec": { field: value } });
         let patch = kube::api::Patch::Merge(&patch);
@@ -71,7 +76,7 @@ async fn set_foreign(objects: &Api<DynamicObject>, name: &str, field: &str, valu
     assert!(accepted.await.is_some());
 }
 
-fn condition(object: &DynamicObject, type_: &str) -> Option<(String, String)> {
+pub(crate) fn condition(object: &DynamicObject, type_: &str) -> Option<(String, String)> {
     let conditions = object.data.pointer("/status/conditions")?.as_array()?;
     let found = conditions
         .iter()

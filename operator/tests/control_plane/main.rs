@@ -6,6 +6,7 @@
 //! change the kinds) take it for themselves while they do.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod broker;
 mod cable;
 mod database;
 mod logs;
@@ -21,6 +22,8 @@ mod leaks;
 mod onboarding;
 mod output;
 mod quiet;
+mod quota_faults;
+mod quotas;
 mod starting;
 mod tokens;
 mod users;

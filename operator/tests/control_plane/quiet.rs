@@ -1,6 +1,7 @@
 //! Nothing is written when nothing changed.
 
-use bursar_crds::{StoredToken, TokenUser};
+use bursar_crds::reasons::ConditionType::Usable;
+use bursar_crds::{StoredToken, TokenQuota, TokenUser};
 use bursar_testbed::until;
 use kube::ResourceExt;
 use serde_json::json;
@@ -14,19 +15,17 @@ async fn versions(team: &Team) -> Vec<(String, Option<String>)> {
     let list = Default::default();
     let users = team.api::<TokenUser>().list(&list).await.unwrap().items;
     let tokens = team.api::<StoredToken>().list(&list).await.unwrap().items;
-    let users = users
-        .iter()
-        .map(|user| (user.name_any(), user.resource_version()));
-    users
-        .chain(
-            tokens
-                .iter()
-                .map(|token| (token.name_any(), token.resource_version())),
-        )
-        .collect()
+    let quotas = team.api::<TokenQuota>().list(&list).await.unwrap().items;
+    let users = users.iter().map(of);
+    let tokens = tokens.iter().map(of);
+    users.chain(tokens).chain(quotas.iter().map(of)).collect()
 }
 
-/// How many attempts have ended so far, of both kinds and whatever came of them.
+fn of<K: ResourceExt>(object: &K) -> (String, Option<String>) {
+    (object.name_any(), object.resource_version())
+}
+
+/// How many attempts have ended so far, of all kinds and whatever came of them.
 async fn attempts(team: &Team) -> u64 {
     let page = team.operator.page("metrics").await.unwrap_or_default();
     let counts = page
@@ -70,14 +69,21 @@ async fn a_restart_writes_nothing_to_objects_or_database() {
     let revoked = json!({ "revocation": { "throughVersion": 1 } });
     team.token_with("revoked", "ana", revoked).await;
     team.event("revoked", "RevokedBySpec").await;
+    team.quota(
+        "limit",
+        json!({ "subject": { "userRef": { "name": "ana" } } }),
+    )
+    .await;
+    team.wait::<TokenQuota>("limit", Usable, "True Within")
+        .await;
     let rows = Rows::of(&team.namespace).await;
     let settled = (versions(&team).await, rows.snapshot().await);
 
     operator.stop().await;
     operator.start().await;
-    // All six objects of this test, and whatever others there are.
+    // All seven objects of this test, and whatever others there are.
     let looked = until(LIMIT, PAUSE, async || {
-        (attempts(&team).await >= 6).then_some(())
+        (attempts(&team).await >= 7).then_some(())
     });
     assert!(looked.await.is_some());
     // A change that is heard of after all that was there from the start.

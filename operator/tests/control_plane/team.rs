@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use bursar_crds::conditions::{Condition, find};
 use bursar_crds::reasons::ConditionType;
-use bursar_crds::{StoredToken, TokenUser};
+use bursar_crds::{StoredToken, TokenQuota, TokenUser};
 use bursar_testbed::{Handle, shared, until};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Secret;
@@ -43,6 +43,14 @@ impl Ours for TokenUser {
 }
 
 impl Ours for StoredToken {
+    fn conditions(&self) -> &[Condition] {
+        self.status
+            .as_ref()
+            .map_or(&[], |status| &status.conditions)
+    }
+}
+
+impl Ours for TokenQuota {
     fn conditions(&self) -> &[Condition] {
         self.status
             .as_ref()
@@ -200,6 +208,24 @@ impl Team {
         self.apply(json!({
             "apiVersion": "bursar.dev/v1alpha1",
             "kind": "StoredToken",
+            "metadata": { "name": name },
+            "spec": spec,
+        }))
+        .await;
+    }
+
+    /// A quota of 10 accesses for good, with more in its spec, or other.
+    pub(crate) async fn quota(&self, name: &str, more: Value) {
+        let mut spec = json!({
+            "counter": "accesses",
+            "limit": 10,
+            "window": { "type": "Lifetime" },
+        });
+        let (spec_fields, more) = (spec.as_object_mut().unwrap(), more.as_object().unwrap());
+        spec_fields.extend(more.clone());
+        self.apply(json!({
+            "apiVersion": "bursar.dev/v1alpha1",
+            "kind": "TokenQuota",
             "metadata": { "name": name },
             "spec": spec,
         }))

@@ -59,6 +59,8 @@ pub struct QuotaState {
     /// False while brokers hold allowances from before the quota was as strict as
     /// it is.
     pub enforced: bool,
+    /// True when this call changed the quota, and only so that it gives more.
+    pub eased: bool,
     /// Damaged rows that this call found; they are on record, and this quota's
     /// was written anew.
     pub damaged: Vec<IntegrityFailure>,
@@ -82,7 +84,7 @@ impl Controllers {
         let stored = Stored::read(&mut snapshot, tenant).await?;
         let plan = Plan::of(spec, &stored, existing);
         if plan.is_empty() {
-            let state = state(&mut snapshot, tenant, &plan.quota, stored.damaged).await?;
+            let state = state(&mut snapshot, tenant, &plan, stored.damaged).await?;
             snapshot.commit().await?;
             integrity::record_all(self.vault(), &state.damaged).await?;
             return Ok(state);
@@ -110,7 +112,7 @@ impl Controllers {
         if plan.looser {
             changes.push(Change::Widen);
         }
-        let state = state(&mut transaction, tenant, &plan.quota, stored.damaged).await?;
+        let state = state(&mut transaction, tenant, &plan, stored.damaged).await?;
         changes::append(&mut transaction, tenant.shard(), tenant.id(), &changes).await?;
         transaction.commit().await?;
         Ok(state)
@@ -233,9 +235,10 @@ fn believed_set(stored: &Stored, existing: &BTreeSet<QuotaId>) -> QuotaSet {
 async fn state(
     connection: &mut PgConnection,
     tenant: &Tenant,
-    quota: &Quota,
+    plan: &Plan,
     damaged: Vec<IntegrityFailure>,
 ) -> Result<QuotaState, sqlx::Error> {
+    let quota = &plan.quota;
     let usage = UsageId::of(&quota.subject, &quota.counter, quota.window);
     let row = sqlx::query!(
         r#"with present as (
@@ -261,6 +264,7 @@ async fn state(
         used: (quota.subject != Subject::EachUser).then_some(row.used),
         window_end_time: row.window_end_time,
         enforced: row.enforced,
+        eased: plan.looser && !plan.stricter,
         damaged,
     })
 }
