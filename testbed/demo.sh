@@ -9,8 +9,11 @@ cd "$(dirname "$0")"
 testbed=${BURSAR_TESTBED:?the testbed binary, set by make demo}
 work=$(mktemp -d)
 sidecar_pid=
+reader_pids=()
 finish() {
-  [ -n "$sidecar_pid" ] && kill "$sidecar_pid" 2>/dev/null && wait "$sidecar_pid" 2>/dev/null
+  for pid in $sidecar_pid "${reader_pids[@]}"; do
+    kill "$pid" 2>/dev/null && wait "$pid" 2>/dev/null
+  done
   rm -rf "$work"
 }
 trap finish EXIT
@@ -168,5 +171,7 @@ sql \
 [ "$(recorded)" = "$given" ] || fail "this tour was given version and count: $given"
 echo 'A row for each service account, token, version, app name and purpose; count is how many reads.'
 echo "They are this tour's own, each one that was answered 200."
+
+. ./demo-quota.sh
 
 printf '\nThat was the tour. make up keeps all of this running for you to try.\n'

@@ -1,0 +1,90 @@
+# A step of the tour, sourced by demo.sh: five brokers share one quota.
+
+step 'Five pods share a quota of 100 reads of slack, and get exactly 100'
+cat >"$work/quota.yaml" <<'YAML'
+apiVersion: bursar.dev/v1alpha1
+kind: TokenQuota
+metadata: {name: slack-trial, namespace: team-a}
+spec:
+  subject: {tokenRef: {name: slack}}
+  counter: accesses
+  limit: 100
+  window: {type: Lifetime}
+YAML
+sed 's/^/  /' "$work/quota.yaml"
+run kubectl apply --filename "$work/quota.yaml"
+kubectl wait --namespace team-a --for=condition=Ready --timeout=30s tokenquota/slack-trial >/dev/null
+# From then on nothing is left of what was granted before.
+kubectl wait --namespace team-a --for='jsonpath={.status.enforcedFromTime}' --timeout=30s \
+  tokenquota/slack-trial >/dev/null
+
+for n in 1 2 3 4 5; do
+  sed "s/name: app-2/name: reader-$n/" demo-pod.yaml | kubectl apply --filename - >/dev/null
+  "$testbed" sidecar --pod "reader-$n" >"$work/reader-$n.env" 2>"$work/reader-$n.log" &
+  reader_pids+=($!)
+done
+for n in 1 2 3 4 5; do
+  for _ in $(seq 150); do
+    [ -s "$work/reader-$n.env" ] && break
+    sleep 0.2
+  done
+  [ -s "$work/reader-$n.env" ] || { cat "$work/reader-$n.log"; fail "the sidecar of reader-$n was not ready in 30 s"; }
+done
+
+# read_all N: reads slack as pod reader-N until it is refused; how often it got it.
+read_all() {
+  local got=0
+  # shellcheck disable=SC1090
+  . "$work/reader-$1.env"
+  while access slack --header "$(bearer "$BURSAR_TOKEN_FILE")" && [ "$status" = 200 ]; do
+    got=$((got + 1))
+  done
+  echo "$got $status" >"$work/reader-$1.got"
+}
+# read_together: all of them at once; prints what each got, and sets $total.
+read_together() {
+  local n pids=()
+  for n in 1 2 3 4 5; do
+    (work="$work/of-$n" && mkdir -p "$work" && cp "$work/../reader-$n.env" "$work" && read_all "$n") &
+    pids+=($!)
+  done
+  "$@"
+  wait "${pids[@]}"
+  total=0
+  for n in 1 2 3 4 5; do
+    read -r got status <"$work/of-$n/reader-$n.got"
+    echo "reader-$n: $got reads, then $status"
+    total=$((total + got))
+  done
+}
+read_together true
+echo "together: $total"
+[ "$total" = 100 ] || fail "a quota of 100 gave $total reads"
+
+step 'Another 100, and the broker of reader-1 is killed half way: the record shows what it took'
+run kubectl patch tokenquota slack-trial --namespace team-a --type merge --patch '{"spec":{"limit":200}}'
+charged() {
+  psql --quiet --no-align --tuples-only --dbname "$DATABASE_URL" --command \
+    "select charged from quota_window"
+}
+# Once it holds something of the new hundred.
+kill_one() {
+  for _ in $(seq 500); do
+    [ "$(charged)" -gt 140 ] && break
+    sleep 0.02
+  done
+  show 'kill -9 BROKER'
+  pkill -KILL -P "${reader_pids[0]}" bursar-broker || fail 'the broker of reader-1 is not there'
+}
+read_together kill_one
+sql \
+  "select i.pod_name, a.state, a.granted, a.used as reported, a.granted - a.used - a.returned as open from allowance a join incarnation i using (tenant_id, incarnation_id) join token t using (tenant_id, token_id) where t.name = 'slack' and i.pod_name like 'reader-%' and a.state = 'Open'"
+echo 'What is open was charged and not reported: nobody else gets it, and when its lease and'
+echo 'grace are over (150 s) it is recorded as unaccounted for.'
+[ "$(charged)" = 200 ] || fail "of 200 units $(charged) are charged"
+[ "$total" -le 200 ] || fail "a quota of 200 gave $total reads"
+run kubectl get tokenquotas --namespace team-a
+
+for n in 2 3 4 5; do kill "${reader_pids[$((n - 1))]}"; done
+wait "${reader_pids[@]}" 2>/dev/null || true
+reader_pids=()
