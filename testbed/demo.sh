@@ -3,7 +3,7 @@
 # yourself in `make up`. Run by `make demo`, which starts what it needs first
 # and takes everything away afterwards.
 set -euo pipefail
-cd "$(dirname "$0")"
+cd "$(dirname "$0")/.."
 
 : "${KUBECONFIG:?run this with make demo}" "${BURSAR_URL:?}" "${BURSAR_TOKEN_FILE:?}" "${DATABASE_URL:?}"
 testbed=${BURSAR_TESTBED:?the testbed binary, set by make demo}
@@ -76,7 +76,7 @@ first=$(value)
 step 'The example clients fetch it too'
 for client in fetch.sh fetch.py; do
   show "examples/clients/$client ana github demo show"
-  [ "$(../examples/clients/$client ana github demo show)" = "$first" ] ||
+  [ "$(examples/clients/$client ana github demo show)" = "$first" ] ||
     fail "$client did not fetch what the Secret holds"
   count 1
   echo "$first"
@@ -87,7 +87,7 @@ access github
 expect 401 'no JWT'
 
 step "The same call with another pod's JWT"
-run kubectl apply --filename demo-pod.yaml
+run kubectl apply --filename testbed/demo-pod.yaml
 show 'kubectl create token app -n team-a --audience bursar --bound-object-kind Pod --bound-object-name app-2'
 kubectl create token app --namespace team-a --audience bursar \
   --bound-object-kind Pod --bound-object-name app-2 >"$work/other-pod.jwt"
@@ -95,7 +95,7 @@ access github --header "$(bearer "$work/other-pod.jwt")"
 expect 401 "another pod's JWT"
 
 step 'The same call in a pod whose service account is not listed for ana'
-show '$BURSAR_TESTBED sidecar --service-account other'
+show '$BURSAR_TESTBED sidecar --namespace team-a --service-account other'
 "$testbed" sidecar --service-account other >"$work/other.env" 2>"$work/sidecar.log" &
 sidecar_pid=$!
 for _ in $(seq 150); do
@@ -170,8 +170,8 @@ sql \
   "select service_account_name, name as token, version, outcome, app_name, purpose, sum(count) as count from access_record join token using (tenant_id, token_id) group by 1, 2, 3, 4, 5, 6 order by 3"
 [ "$(recorded)" = "$given" ] || fail "this tour was given version and count: $given"
 echo 'A row for each service account, token, version, app name and purpose; count is how many reads.'
-echo "They are this tour's own, each one that was answered 200."
+echo "They are this tour's own, each one that was answered 200; it read in a loop until the value changed."
 
-. ./demo-quota.sh
+. testbed/demo-quota.sh
 
 printf '\nThat was the tour. make up keeps all of this running for you to try.\n'

@@ -39,7 +39,8 @@ def fetch(user_id: str, token: str, app_name: str, purpose: str) -> str:
 
 if __name__ == "__main__":
     if len(sys.argv) != 5:
-        sys.exit(f"usage: {sys.argv[0]} USER TOKEN APP_NAME PURPOSE")
+        print(f"usage: {sys.argv[0]} USER TOKEN APP_NAME PURPOSE", file=sys.stderr)
+        sys.exit(2)
     try:
         print(fetch(*sys.argv[1:]))
     except OSError as error:

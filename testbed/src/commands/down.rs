@@ -31,5 +31,8 @@ pub(crate) async fn run() -> Result<ExitCode, Box<dyn Error>> {
     }
     state.remove()?;
     step.done("everything is stopped and removed");
+    eprintln!(
+        "testbed: a shell that has read target/testbed/env still points to it; open a new one"
+    );
     Ok(ExitCode::SUCCESS)
 }

@@ -88,7 +88,12 @@ async fn make_pod(
     let step = Step::quiet(&format!(
         "pod {namespace}/{pod} of service account {service_account}"
     ));
-    testbed.create_pod(namespace, &pod, service_account).await?;
+    testbed
+        .create_pod(namespace, &pod, service_account)
+        .await
+        .map_err(|error| {
+            format!("{error}\nIf a broker for it runs already, use its variables, or give --pod")
+        })?;
     step.done("made");
     Ok(pod)
 }
@@ -100,7 +105,9 @@ async fn serve(
     namespace: &str,
     pod: &str,
 ) -> Result<Infallible, Box<dyn Error>> {
-    let step = Step::begin(&format!("bursar-broker of pod {namespace}/{pod}"));
+    let step = Step::begin(&format!(
+        "bursar-broker of pod {namespace}/{pod} (once the namespace is onboarded)"
+    ));
     let folder = testbed.folder().join(format!("sidecar.{namespace}.{pod}"));
     let sidecar = Sidecar::start(testbed, vault, namespace, pod, &folder).await?;
     step.done("ready");

@@ -21,8 +21,8 @@ use super::state::State;
 pub(crate) async fn start(signals: &mut Signals) -> Result<ExitCode, Box<dyn Error>> {
     let state = State::open();
     if state.owner().is_some() {
-        eprintln!("testbed: already up; `make down` ends it");
-        return Ok(ExitCode::FAILURE);
+        eprintln!("testbed: already up. Next: . target/testbed/env   and in the end: make down");
+        return Ok(ExitCode::SUCCESS);
     }
     state.create()?;
     let log = File::create(state.log())?;

@@ -2,6 +2,7 @@
 //! for each, and no harm to the neighbours.
 
 use bursar_vault::rows::Subject;
+use bursar_wire::v1alpha1::grant_response::Answer;
 use tonic::Code;
 
 use crate::support::broker::Broker;
@@ -321,30 +322,37 @@ async fn a_stored_answer_that_was_changed_gives_nothing_away() {
     let theirs = scene.neighbour.granted("cy", "stripe").await;
     let number = scene.broker.request_no;
     // The answer is made to name another's allowance, and the allowance another token.
-    for update in [
-        format!(
-            "update incarnation set last_allowance_id = '{}'",
-            theirs.allowance_id
+    let (ours, other) = (&mine.allowance_id, &theirs.allowance_id);
+    for (update, to_close) in [
+        (
+            format!("update incarnation set last_allowance_id = '{other}'"),
+            None,
         ),
-        format!(
-            "update allowance set token_id = (select token_id from token where name = 'slack'),
-                                  version = 1
-             where allowance_id = '{}'",
-            mine.allowance_id
+        (
+            format!(
+                "update incarnation set last_allowance_id = '{ours}'
+                 where last_allowance_id is not null"
+            ),
+            Some(ours),
         ),
     ] {
         scene.bed.tamper(&update).await;
+        let moved = "update allowance set version = 1,
+                         token_id = (select token_id from token where name = 'slack')";
+        let moved = format!("{moved} where allowance_id = '{ours}'");
+        assert_eq!(scene.bed.tamper(&moved).await, 1);
         let answer = scene
             .broker
             .grant_numbered(number, "ana", Some("github"), 1)
             .await;
-        let answer = answer.unwrap().answer.unwrap();
-        let bursar_wire::v1alpha1::grant_response::Answer::Granted(granted) = answer else {
-            panic!("denied");
-        };
-        assert_eq!(granted.token, "github");
-        assert_eq!(scene.broker.value(&granted), "two");
-        assert_ne!(granted.allowance_id, theirs.allowance_id);
+        // Nothing is granted, and at most what is its own is to be closed.
+        match answer.unwrap().answer.unwrap() {
+            Answer::AskAgain(again) => {
+                assert_eq!(again.close_allowance_id.as_ref(), to_close);
+            }
+            _ => panic!("{update}: granted or denied"),
+        }
     }
+    assert_eq!(scene.broker.granted("ana", "github").await.version, 2);
     scene.replica.stop().await;
 }

@@ -188,10 +188,10 @@ async fn a_broker_that_reads_too_slowly_is_disconnected_and_brought_up_to_date()
     // So many that their recalls fill what TCP and HTTP/2 hold for a reader.
     let many = format!(
         "insert into allowance (tenant_id, allowance_id, incarnation_id, user_uid, user_epoch,
-                                token_id, token_epoch, version, service_account_name, granted,
-                                expires_time)
+                                token_id, token_epoch, version, service_account_name,
+                                quota_epoch, granted, expires_time)
          select tenant_id, gen_random_uuid(), incarnation_id, user_uid, user_epoch, token_id,
-                token_epoch, version, service_account_name, granted, expires_time
+                token_epoch, version, service_account_name, quota_epoch, granted, expires_time
          from allowance, generate_series(2, 5000) where allowance_id = '{}'",
         granted.allowance_id
     );
