@@ -4,8 +4,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+# What tests have to tell that passed.
+export BURSAR_TEST_SUMMARY
+BURSAR_TEST_SUMMARY=$(mktemp)
+trap 'rm -f "$log" "$BURSAR_TEST_SUMMARY"' EXIT
 count() {
+	cat "$BURSAR_TEST_SUMMARY"
 	awk '/^test result:/ { passed += $4; failed += $6 }
 		END { printf "%d passed, %d failed\n", passed, failed }' "$log"
 }
