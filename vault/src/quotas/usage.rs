@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn a_users_own_quota_replaces_the_default_of_the_same_window() {
         let default = quota(Subject::EachUser, 10, DAY);
-        assert_eq!(limits(&[default.clone()]), [Some(10)]);
+        assert_eq!(limits(std::slice::from_ref(&default)), [Some(10)]);
         let own = quota(user(ANA), 99, DAY);
         assert_eq!(limits(&[default.clone(), own]), [Some(99)]);
         let of_another = quota(user(BO), 99, DAY);
@@ -215,7 +215,7 @@ mod tests {
             enforcement: Enforcement::Warn,
             ..quota(user(ANA), 1, DAY)
         };
-        assert_eq!(limits(&[warns.clone()]), [None]);
+        assert_eq!(limits(std::slice::from_ref(&warns)), [None]);
         let quotas = [warns, quota(user(ANA), 8, DAY), quota(user(ANA), 5, DAY)];
         assert_eq!(limits(&quotas), [Some(5)]);
     }
