@@ -64,7 +64,9 @@ pub struct Summary {
 /// The most telling of the conditions.
 ///
 /// It is `Usable`, which says what a reader of the token meets; but while `Ready` is not true and
-/// nothing deliberate stands in the way, it is `Ready`, which says what to mend first.
+/// nothing deliberate stands in the way, it is `Ready`, which says what to mend first. A
+/// revocation sends people to the source for a new value: if the source has one that is refused, that
+/// is what to mend.
 pub fn summary(conditions: &[Condition]) -> Summary {
     let usable = find(conditions, ConditionType::Usable);
     let ready = find(conditions, ConditionType::Ready);
@@ -74,10 +76,13 @@ pub fn summary(conditions: &[Condition]) -> Summary {
         UsableReason::NoWorkload,
         UsableReason::UserNotFound,
         UsableReason::TokenNotFound,
+        UsableReason::UserReplaced,
     ];
+    let value_refused = ready.is_some_and(|c| c.reason == ReadyReason::RevokedValueReused.as_str());
     let deliberate = |c: &&Condition| {
         c.status == ConditionStatus::False.as_str()
             && !unfinished.iter().any(|reason| reason.as_str() == c.reason)
+            && !(value_refused && c.reason == UsableReason::RevokedBySpec.as_str())
     };
     let failed = |c: &&Condition| c.status != ConditionStatus::True.as_str();
     usable
@@ -257,6 +262,31 @@ mod tests {
                 "RevokedBySpec",
                 "usable",
             ),
+            (
+                R::RevokedValueReused,
+                U::RevokedBySpec,
+                "RevokedValueReused",
+                "ready",
+            ),
+            (
+                R::RevokedValueReused,
+                U::UserReplaced,
+                "RevokedValueReused",
+                "ready",
+            ),
+            (
+                R::RevokedValueReused,
+                U::UserSuspended,
+                "UserSuspended",
+                "usable",
+            ),
+            (
+                R::SourceNotFound,
+                U::UserReplaced,
+                "SourceNotFound",
+                "ready",
+            ),
+            (R::Reconciled, U::UserReplaced, "UserReplaced", "usable"),
             (R::Reconciled, U::Exhausted, "Exhausted", "usable"),
             (R::TokenNotFound, U::TokenNotFound, "TokenNotFound", "ready"),
             (R::Pending, U::Pending, "Pending", "ready"),

@@ -81,10 +81,8 @@ pub struct Config {
 /// How often the operator looks again at what it is not told of.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// Between two questions whether a namespace is onboarded by now.
+    /// Between two questions whether a namespace is onboarded: by now, or still.
     pub onboarding_check: Duration,
-    /// The longest a watch on Secrets lives: after it, lost rights are noticed.
-    pub secret_watch: Duration,
     /// Between two looks at the database: whether it answers, and what its clock says.
     pub database_check: Duration,
     /// Between two readings of the API server's token signing keys.
@@ -103,7 +101,6 @@ impl Default for Timing {
     fn default() -> Self {
         Self {
             onboarding_check: Duration::from_secs(30),
-            secret_watch: Duration::from_secs(290),
             database_check: Duration::from_secs(2),
             issuer_refresh: Duration::from_secs(60),
             quota_check: Duration::from_secs(30),

@@ -30,6 +30,7 @@ mod metrics;
 mod object;
 mod quota;
 mod readiness;
+mod refused;
 mod reviewer;
 mod root_keys;
 mod run;

@@ -51,11 +51,11 @@ pub fn init(level: LogLevel, format: LogFormat) -> Result<(), LogError> {
 /// The filter for a level.
 pub fn filter(level: LogLevel) -> EnvFilter {
     // The Kubernetes client logs the whole body of an answer it cannot read,
-    // and some of those answers are Secrets.
+    // and some of those answers are Secrets. What a watch is refused is logged here, once.
     let directives = match level {
-        LogLevel::Error => "error,kube_client=off",
-        LogLevel::Warn => "warn,kube_client=off",
-        LogLevel::Info => "info,kube_client=off",
+        LogLevel::Error => "error,kube_client=off,kube_runtime=error",
+        LogLevel::Warn => "warn,kube_client=off,kube_runtime=error",
+        LogLevel::Info => "info,kube_client=off,kube_runtime=error",
         LogLevel::Debug => "debug,kube_client=off,h2=info,hyper_util=info",
         LogLevel::Trace => "trace,kube_client::client=off",
     };

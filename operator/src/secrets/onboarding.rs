@@ -1,9 +1,9 @@
 //! Onboarded namespaces, each with one watch on its labelled Secrets.
 //!
 //! A namespace is onboarded while the API server lets this process list and watch Secrets in it.
-//! That is asked when an object of ours appears there, and again every 30 seconds while the
-//! answer is no. Losing the right is no empty list: the namespace is not onboarded any more, and
-//! what is stored goes on.
+//! That is asked when an object of ours appears there, again every 30 seconds, since a watch that
+//! is open outlives the right to it, and at once when anything there is forbidden. Losing the
+//! right is no empty list: the namespace is not onboarded any more, and what is stored goes on.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -14,10 +14,12 @@ use bursar_crds::names::{SOURCE_LABEL, SOURCE_LABEL_VALUE};
 use bursar_crds::reasons::ReadyReason;
 use bursar_vault::Clock;
 use futures::StreamExt;
+use kube::core::Status;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::rights::may_watch_secrets;
@@ -26,6 +28,7 @@ use crate::config::Timing;
 use crate::directory::Directory;
 use crate::metrics::Metrics;
 use crate::object::{Said, not_onboarded};
+use crate::refused;
 use crate::tls::Bundle;
 
 /// Before another question to an API server that did not answer.
@@ -60,6 +63,7 @@ pub(crate) struct Onboarding {
 
 struct Watched {
     secrets: Arc<Mutex<Secrets>>,
+    forbidden: Arc<Notify>,
     task: AbortHandle,
 }
 
@@ -82,19 +86,32 @@ impl Onboarding {
     pub(crate) fn appeared(&self, namespace: &str) {
         if let Entry::Vacant(place) = lock(&self.namespaces).entry(namespace.to_owned()) {
             let secrets = Arc::new(Mutex::new(Secrets::Unknown));
+            let forbidden = Arc::new(Notify::new());
             let watch = Watch {
                 means: Arc::clone(&self.means),
                 namespace: namespace.to_owned(),
                 secrets: Arc::clone(&secrets),
+                forbidden: Arc::clone(&forbidden),
             };
             let task = tokio::spawn(watch.run()).abort_handle();
-            place.insert(Watched { secrets, task });
+            place.insert(Watched {
+                secrets,
+                forbidden,
+                task,
+            });
         }
     }
 
     /// The namespace has none any more.
     pub(crate) fn emptied(&self, namespace: &str) {
         lock(&self.namespaces).remove(namespace);
+    }
+
+    /// Something was forbidden in the namespace: whether it is still onboarded is asked at once.
+    pub(crate) fn forbidden(&self, namespace: &str) {
+        if let Some(watched) = lock(&self.namespaces).get(namespace) {
+            watched.forbidden.notify_one();
+        }
     }
 
     /// Why nothing is stored in a namespace that is not onboarded, and what would change that.
@@ -116,6 +133,8 @@ struct Watch {
     means: Arc<OnboardingMeans>,
     namespace: String,
     secrets: Arc<Mutex<Secrets>>,
+    /// Told when something was forbidden in the namespace.
+    forbidden: Arc<Notify>,
 }
 
 impl Watch {
@@ -127,14 +146,15 @@ impl Watch {
                 Ok(true) => {
                     tokio::select! {
                         () = self.watch_secrets() => {}
-                        () = self.means.bundle.keep(namespace) => {}
+                        () = self.means.bundle.keep(namespace, &self.forbidden) => {}
+                        () = self.until_right_is_lost() => {}
                     }
                     self.not_onboarded();
                 }
                 Ok(false) => self.not_onboarded(),
                 // What was known goes on. Soon again: who asked first waits for the answer.
                 Err(error) => {
-                    tracing::warn!(namespace, %error, "cannot ask for our own rights");
+                    cannot_ask(namespace, &error);
                     pause = pause.min(RETRY);
                 }
             }
@@ -142,19 +162,34 @@ impl Watch {
         }
     }
 
+    /// Asks for the right again and again; returns when it is lost.
+    async fn until_right_is_lost(&self) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(self.means.timing.onboarding_check) => {}
+                () = self.forbidden.notified() => {}
+            }
+            match may_watch_secrets(&self.means.client, &self.namespace).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                // What was known goes on.
+                Err(error) => cannot_ask(&self.namespace, &error),
+            }
+        }
+    }
+
     /// Keeps the list of labelled Secrets; returns when it may not be read any more.
     async fn watch_secrets(&self) {
         let (store, mut writer) = reflector::store();
         let secrets = Api::<SourceSecret>::namespaced(self.means.client.clone(), &self.namespace);
-        let config = watcher::Config::default()
-            .labels(&format!("{SOURCE_LABEL}={SOURCE_LABEL_VALUE}"))
-            .timeout(u32::try_from(self.means.timing.secret_watch.as_secs()).unwrap_or(u32::MAX));
+        let config =
+            watcher::Config::default().labels(&format!("{SOURCE_LABEL}={SOURCE_LABEL_VALUE}"));
         let mut events = watcher(secrets, config).default_backoff().boxed();
         let mut counted = Counted::default();
         while let Some(event) = events.next().await {
             let mut event = match event {
                 Ok(event) => event,
-                Err(error) if is_forbidden(&error) => return,
+                Err(error) if refused::of_watch(&error).is_some_and(Status::is_forbidden) => return,
                 Err(error) => {
                     // Not its text: an error about a body may quote the body.
                     let error = error_class(&error);
@@ -213,15 +248,8 @@ impl Drop for Counted {
     }
 }
 
-fn is_forbidden(error: &watcher::Error) -> bool {
-    use watcher::Error::{InitialListFailed, WatchError, WatchFailed, WatchStartFailed};
-    match error {
-        InitialListFailed(kube::Error::Api(status))
-        | WatchStartFailed(kube::Error::Api(status))
-        | WatchFailed(kube::Error::Api(status))
-        | WatchError(status) => status.is_forbidden(),
-        _ => false,
-    }
+fn cannot_ask(namespace: &str, error: &kube::Error) {
+    tracing::warn!(namespace, %error, "cannot ask for our own rights");
 }
 
 fn error_class(error: &watcher::Error) -> &'static str {

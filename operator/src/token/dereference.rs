@@ -93,9 +93,11 @@ async fn source(
         Ok(Presence::Unlabelled) => Ok(FoundSource::Unlabelled),
         Ok(Presence::Arriving) => Ok(FoundSource::Arriving),
         // The right was taken away, and the watch has not noticed yet; or it was given by half.
-        Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(FoundSource::NotOnboarded(
-            context.onboarding.missing(namespace),
-        )),
+        Err(kube::Error::Api(status)) if status.is_forbidden() => {
+            context.onboarding.forbidden(namespace);
+            let missing = context.onboarding.missing(namespace);
+            Ok(FoundSource::NotOnboarded(missing))
+        }
         Err(error) => Err(error.into()),
     }
 }

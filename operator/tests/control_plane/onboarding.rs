@@ -32,22 +32,30 @@ async fn losing_the_right_is_no_empty_list_and_a_revocation_still_counts() {
     team.user("ana").await;
     team.secret("github", "planted-github").await;
     team.token("github", "ana").await;
+    let generate = json!({ "generate": {} });
+    team.token_with("key", "ana", json!({ "source": generate }))
+        .await;
     team.serving("github", 1).await;
+    team.serving("key", 1).await;
 
     team.offboard().await;
     let token = team.refused("github", "NamespaceNotOnboarded").await;
     assert_eq!(said(&token, Usable), "True Serving");
 
-    team.token_with(
-        "github",
-        "ana",
-        json!({ "revocation": { "throughVersion": 1 } }),
-    )
-    .await;
-    let token = team
-        .wait::<StoredToken>("github", Usable, "False RevokedBySpec")
+    // The watch that was open would have told of this.
+    team.secret("github", "planted-github-1b").await;
+    let revocation = json!({ "throughVersion": 1 });
+    team.token_with("github", "ana", json!({ "revocation": revocation }))
         .await;
-    assert_eq!(said(&token, Ready), "False NamespaceNotOnboarded");
+    let revoked = json!({ "source": generate, "revocation": revocation });
+    team.token_with("key", "ana", revoked).await;
+    for name in ["github", "key"] {
+        let token = team
+            .wait::<StoredToken>(name, Usable, "False RevokedBySpec")
+            .await;
+        assert_eq!(said(&token, Ready), "False NamespaceNotOnboarded");
+        assert_eq!(token.status.unwrap().version, Some(1));
+    }
     team.user_with("ana", json!({ "suspended": true })).await;
     team.wait::<TokenUser>("ana", Usable, "False UserSuspended")
         .await;
@@ -56,6 +64,7 @@ async fn losing_the_right_is_no_empty_list_and_a_revocation_still_counts() {
     team.secret("github", "planted-github-2").await;
     team.onboard().await;
     team.serving("github", 2).await;
+    team.serving("key", 2).await;
 }
 
 #[tokio::test]

@@ -221,7 +221,6 @@ pub(crate) fn config(database_url: &str, root_keys: &Path) -> Config {
     ]);
     config.timing = Timing {
         onboarding_check: Duration::from_secs(1),
-        secret_watch: Duration::from_secs(5),
         database_check: Duration::from_millis(200),
         quota_check: Duration::from_secs(1),
         ..Timing::default()
