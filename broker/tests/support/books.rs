@@ -47,6 +47,8 @@ pub struct Faults {
     pub failing_grants: u32,
     /// Attaches refused.
     pub refused_attaches: u32,
+    /// No token is believed, as when the vault's clock is off.
+    pub tokens_refused: bool,
 }
 
 /// All that the vault knows.
