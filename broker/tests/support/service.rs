@@ -27,13 +27,21 @@ impl Books {
             .as_ref()
             .map_or(0, |(last, _)| last.request_no);
         let response = if request.request_no == last_no {
+            // Nothing is granted twice under a number, and nothing to another.
             let (last, stored) = state.last_request.clone().unwrap();
-            if last != request {
-                state
-                    .violations
-                    .push(format!("request {last_no} was changed"));
+            if (last.user_id, last.token) == (request.user_id, request.token) {
+                stored
+            } else {
+                let close_allowance_id = match stored.answer {
+                    Some(grant_response::Answer::Granted(granted)) => Some(granted.allowance_id),
+                    _ => None,
+                };
+                GrantResponse {
+                    answer: Some(grant_response::Answer::AskAgain(AskAgain {
+                        close_allowance_id,
+                    })),
+                }
             }
-            stored
         } else if request.request_no == last_no + 1 {
             let key = (request.user_id.clone(), request.token.clone());
             let absent = Stored::Denied(denied::Code::Forbidden, Vec::new());
