@@ -260,6 +260,24 @@ async fn a_broker_attaches_again_before_it_is_asked_to_without_a_break() {
 }
 
 #[tokio::test]
+async fn a_broker_in_a_queue_for_the_api_server_waits_for_its_turn() {
+    scene(async |scene| {
+        scene.vault.go_away();
+        scene.vault.hold_attaches(true);
+        scene.vault.come_back();
+        let waiting = |state: &State| state.calls["Attach"] == 2;
+        scene.vault.until("an attach waits", waiting).await;
+        // Longer than any other call would be waited for.
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        scene.vault.hold_attaches(false);
+        let attached = |state: &State| state.calls["Watch"] == 2;
+        scene.vault.until("it is attached", attached).await;
+        assert_eq!(scene.vault.calls("Attach"), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_pod_whose_token_is_refused_for_a_while_is_served_and_loses_nothing() {
     scene(async |scene| {
         scene.vault.store("ana", "github", "s3cret");

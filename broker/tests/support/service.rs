@@ -135,7 +135,10 @@ impl Vault for Books {
         &self,
         request: Request<AttachRequest>,
     ) -> Result<Response<AttachResponse>, Status> {
-        let mut state = self.called("Attach");
+        drop(self.called("Attach"));
+        let mut gate = self.attach_gate.subscribe();
+        let _ = gate.wait_for(|open| *open).await;
+        let mut state = self.state();
         if state.faults.refused_attaches > 0 {
             state.faults.refused_attaches -= 1;
             return Err(Status::resource_exhausted("too many attach at once"));

@@ -149,6 +149,11 @@ impl FakeVault {
         self.state().faults.tokens_refused = refuse;
     }
 
+    /// Lets attaches wait, or go on.
+    pub fn hold_attaches(&self, hold: bool) {
+        self.books.attach_gate.send_replace(!hold);
+    }
+
     /// Lets grants wait, or go on.
     pub fn hold_grants(&self, hold: bool) {
         self.books.gate.send_replace(!hold);
