@@ -277,8 +277,8 @@ async fn attach_again(
         let mut logged = String::new();
         loop {
             match attach(broker, vault, channel, Some(incarnation.clone())).await {
+                // The issuer's keys in it may be older than those that Watch told of.
                 Ok(response) if response.resumed => {
-                    identify(broker, &response)?;
                     again = Duration::from_millis(response.attach_again_ms);
                     break;
                 }
