@@ -1,6 +1,6 @@
 //! The command line; every flag can be an environment variable.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
@@ -41,12 +41,13 @@ pub struct Args {
     )]
     pub listen: Vec<SocketAddr>,
 
-    /// Where /healthz, /readyz and /metrics are served
+    /// Where /healthz, /readyz and /metrics are served, which name no user or token: on all
+    /// addresses of the pod, for the kubelet and Prometheus
     #[arg(
         long,
         env = "BURSAR_BROKER_METRICS_LISTEN",
         value_name = "ADDR:PORT",
-        default_value_t = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9441)
+        default_value = "[::]:9441"
     )]
     pub metrics_listen: SocketAddr,
 
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn the_broker_listens_on_both_loopback_addresses_unless_told() {
+    fn workloads_are_served_on_loopback_and_the_kubelet_on_all_addresses_unless_told() {
         let args = parse(&[]).unwrap();
         assert_eq!(
             args.listen,
@@ -113,7 +114,8 @@ mod tests {
                 "[::1]:9440".parse().unwrap()
             ]
         );
-        assert_eq!(args.metrics_listen, "127.0.0.1:9441".parse().unwrap());
+        assert!(args.listen.iter().all(|address| address.ip().is_loopback()));
+        assert_eq!(args.metrics_listen, "[::]:9441".parse().unwrap());
         assert_eq!(args.vault_name, "bursar-vault.bursar-system.svc");
     }
 

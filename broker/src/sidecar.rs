@@ -74,7 +74,7 @@ impl Sidecar {
         random: Box<dyn Random>,
     ) -> Result<Self, SidecarError> {
         let workloads = Server::bind(&args.listen).await?;
-        let admin = Server::bind(&[args.metrics_listen]).await?;
+        let admin = Server::bind_one(args.metrics_listen).await?;
         let addresses = workloads.addresses()?;
         let admin_address = admin
             .addresses()?

@@ -11,7 +11,7 @@ use bursar_wire::v1alpha1::{denied, event};
 use futures::future::join_all;
 use serde_json::{Value, json};
 
-use support::books::Stored;
+use support::books::{State, Stored};
 use support::http::Answer;
 use support::issuer::good_claims;
 use support::{NOW_SECONDS, scene, until};
@@ -288,6 +288,40 @@ async fn keys_of_the_issuer_can_change_while_the_broker_runs() {
         scene
             .vault
             .push(event::Event::ForgetDenials(Default::default()));
+        assert_eq!(scene.access("ana", None).await.status, 200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_replica_that_lags_behind_does_not_bring_old_keys_back() {
+    scene(async |scene| {
+        scene.vault.store("ana", "github", "s3cret");
+        scene.vault.state().attach_again_ms = 50;
+        scene.vault.go_away();
+        scene.vault.come_back();
+        let attaches = async |vault: &support::vault::FakeVault, more: u32| {
+            let wanted = vault.calls("Attach") + more;
+            let enough = |state: &State| state.calls["Attach"] >= wanted;
+            vault.until("more attaches", enough).await;
+        };
+        attaches(&scene.vault, 2).await;
+        let renewed = support::issuer::Issuer::new();
+        scene.vault.push(event::Event::WorkloadIssuer(
+            bursar_wire::v1alpha1::WorkloadIssuer {
+                issuer: support::issuer::ISSUER.to_owned(),
+                jwks: renewed.jwks(),
+            },
+        ));
+        scene.jwt = renewed.token(&good_claims(NOW_SECONDS));
+        let new = &*scene;
+        until("the new key is trusted", async || {
+            new.access("ana", None).await.status == 200
+        })
+        .await;
+        // The answer to Attach still has the old ones. When a second one is asked for,
+        // the first is here.
+        attaches(&scene.vault, 2).await;
         assert_eq!(scene.access("ana", None).await.status, 200);
     })
     .await;

@@ -298,9 +298,33 @@ async fn a_server_with_another_name_is_not_the_vault() {
     let broker = pod.start(|command| {
         command.env("BURSAR_VAULT_NAME", "another.example.com");
     });
-    broker.logged("not attached").await;
-    broker.logged("not attached").await;
+    until("two attempts have failed", async || {
+        broker.log().matches("not attached").count() >= 2
+    })
+    .await;
     assert_eq!(pod.vault.calls("Attach"), 0);
+}
+
+#[tokio::test]
+async fn why_it_cannot_attach_again_is_logged_once_until_it_can() {
+    let pod = Pod::new();
+    pod.vault.state().attach_again_ms = 50;
+    let broker = pod.start(|_| {});
+    broker.ready().await;
+    for episode in 1..=2 {
+        for refuse in [true, false] {
+            pod.vault.refuse_tokens(refuse);
+            let wanted = pod.vault.calls("Attach") + 3;
+            pod.vault
+                .until("more attaches", |state| state.calls["Attach"] >= wanted)
+                .await;
+        }
+        let log = broker.log();
+        let said = log.lines().filter(|line| {
+            line.contains("attaching again failed") && line.contains("not this pod's token")
+        });
+        assert_eq!(said.count(), episode, "{log}");
+    }
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use bursar_wire::v1alpha1::{Recall, denied, event};
 
 use futures::future::join_all;
 
-use support::books::Stored;
+use support::books::{State, Stored};
 use support::{scene, until};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -255,6 +255,64 @@ async fn a_broker_attaches_again_before_it_is_asked_to_without_a_break() {
             })
             .await;
         assert_eq!(scene.vault.calls("Watch"), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_broker_in_a_queue_for_the_api_server_waits_for_its_turn() {
+    scene(async |scene| {
+        scene.vault.go_away();
+        scene.vault.hold_attaches(true);
+        scene.vault.come_back();
+        let waiting = |state: &State| state.calls["Attach"] == 2;
+        scene.vault.until("an attach waits", waiting).await;
+        // Longer than any other call would be waited for.
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        scene.vault.hold_attaches(false);
+        let attached = |state: &State| state.calls["Watch"] == 2;
+        scene.vault.until("it is attached", attached).await;
+        assert_eq!(scene.vault.calls("Attach"), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_pod_whose_token_is_refused_for_a_while_is_served_and_loses_nothing() {
+    scene(async |scene| {
+        scene.vault.store("ana", "github", "s3cret");
+        assert_eq!(scene.access("ana", Some("github")).await.status, 200);
+        scene.vault.state().attach_again_ms = 50;
+        scene.vault.go_away();
+        scene.vault.come_back();
+        let attaches = async |more: u32| {
+            let wanted = scene.vault.calls("Attach") + more;
+            let reached = |state: &State| state.calls["Attach"] >= wanted;
+            scene.vault.until("more attaches", reached).await;
+        };
+        attaches(2).await;
+
+        // On the connection that stands, and then on new ones.
+        scene.vault.refuse_tokens(true);
+        attaches(3).await;
+        assert_eq!(scene.access("ana", Some("github")).await.status, 200);
+        scene.vault.go_away();
+        assert_eq!(scene.access("ana", Some("github")).await.status, 200);
+        scene.vault.come_back();
+        attaches(3).await;
+        assert_eq!(scene.access("ana", Some("github")).await.status, 200);
+        assert_eq!(scene.admin("/readyz").await.status, 200);
+
+        scene.vault.refuse_tokens(false);
+        scene
+            .vault
+            .until("all four are on record", |state| {
+                let counts = state.records.iter().map(|record| record.count);
+                counts.sum::<u32>() == 4
+            })
+            .await;
+        assert_eq!(scene.vault.state().incarnation, 1);
+        assert_eq!(scene.vault.calls("Grant"), 1);
     })
     .await;
 }

@@ -12,14 +12,15 @@ use crate::clock::BootTime;
 
 /// Keys that may wait at a time: as many as there are connections.
 const MOST_WAITING: usize = 1_024;
+
 /// The keys that wait, and the request whose answer is not here yet.
 ///
-/// A request is repeated, number and all, until it is answered: the vault may
-/// have granted it. Where the vault has answered with an error the number may
-/// also go to another request: should it have granted the first one before it
-/// failed, it takes that back when it sees the number again. But a call that
-/// broke off may still be under way. Overtaken by another request of the same
-/// number, it would take back that one's grant; so it does not give way.
+/// The vault may have decided a request whose answer did not arrive, so its number is
+/// sent again until an answer comes. After a failure another key may go first under
+/// the same number, so that one key's trouble does not keep the others waiting: the
+/// vault decides only once under a number. What arrives under it later, however late,
+/// is granted nothing and takes nothing back. It is told which allowance to close, and
+/// asks under the next number.
 #[derive(Default)]
 pub(crate) struct GrantQueue {
     /// Successors of allowances that are being served from. They go first, so
@@ -45,9 +46,7 @@ pub(crate) struct InDoubt {
     pub(crate) request: GrantRequest,
     /// When its number was sent for the first time: the lease may have begun then.
     pub(crate) sent: BootTime,
-    /// A call for it broke off.
-    broke_off: bool,
-    /// Each call for it was answered, with an error.
+    /// The last call for it failed, and nobody waits for it any more.
     gives_way: bool,
     pub(crate) denials: Generation,
     /// Recalled since then. The allowance that will be its answer may be
@@ -75,8 +74,11 @@ impl GrantQueue {
         self.wake.notify_one();
     }
 
-    /// The next key. Only when nothing is in doubt.
+    /// The next key; none while somebody waits for the request that is in doubt.
     pub(crate) fn pop(&mut self) -> Option<EntryKey> {
+        if self.in_doubt.as_ref().is_some_and(|it| !it.gives_way) {
+            return None;
+        }
         self.renewals
             .pop_front()
             .or_else(|| self.waiting.pop_front())
@@ -89,15 +91,8 @@ impl GrantQueue {
             .map(|in_doubt| in_doubt.request.clone())
     }
 
-    /// Whether the number that is in doubt must stay with its request.
-    pub(crate) fn is_bound(&self) -> bool {
-        self.in_doubt
-            .as_ref()
-            .is_some_and(|in_doubt| !in_doubt.gives_way)
-    }
-
     /// Gives a request its number: the one that is in doubt, if there is one.
-    /// From now on it is in doubt itself, and bound to its number.
+    /// From now on it is in doubt itself.
     ///
     /// What is known about the number stays: its answer may be what the vault
     /// granted when it saw the number first.
@@ -121,7 +116,6 @@ impl GrantQueue {
             key,
             request,
             sent,
-            broke_off: false,
             gives_way: false,
             denials,
             recalled,
@@ -134,18 +128,10 @@ impl GrantQueue {
         self.in_doubt.take()
     }
 
-    /// No answer came: whether the vault has the request is not known.
-    pub(crate) fn broke_off(&mut self) {
-        if let Some(in_doubt) = &mut self.in_doubt {
-            in_doubt.broke_off = true;
-            in_doubt.gives_way = false;
-        }
-    }
-
-    /// The vault has answered with an error.
+    /// The call for it failed: the next key may have its number.
     pub(crate) fn failed(&mut self) {
         if let Some(in_doubt) = &mut self.in_doubt {
-            in_doubt.gives_way = !in_doubt.broke_off;
+            in_doubt.gives_way = true;
         }
     }
 
@@ -244,24 +230,17 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_ended_in_an_error_gives_its_number_to_another() {
+    fn a_request_whose_call_failed_gives_its_number_to_another() {
         let mut queue = GrantQueue::default();
         begin(&mut queue, "github");
-        assert!(queue.is_bound());
+        assert!(queue.push(EntryKey::new("ana", Some("slack"))));
+        assert!(queue.pop().is_none(), "the first is still under way");
         queue.failed();
-        assert!(!queue.is_bound() && queue.unanswered().is_some());
+        assert!(queue.unanswered().is_some());
+        assert_eq!(queue.pop().unwrap().token(), Some("slack"));
         assert_eq!(begin(&mut queue, "slack").request_no, 1);
-        assert!(queue.is_bound());
-    }
-
-    #[test]
-    fn a_request_that_may_still_be_on_its_way_keeps_its_number() {
-        let mut queue = GrantQueue::default();
-        let first = begin(&mut queue, "github");
-        queue.broke_off();
-        queue.failed();
-        assert!(queue.is_bound());
-        assert_eq!(queue.unanswered(), Some(first));
+        assert!(queue.push(EntryKey::new("ana", Some("github"))));
+        assert!(queue.pop().is_none());
     }
 
     #[test]

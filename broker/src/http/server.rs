@@ -1,9 +1,9 @@
-//! Listening on loopback, and serving connections within bounds.
+//! Listening, and serving connections within bounds.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -67,6 +67,20 @@ impl Server {
             return Err(BindError::NoAddress);
         }
         Ok(Self { listeners })
+    }
+
+    /// Listens on `address`. Where that is `[::]`, which takes in IPv4, and the machine
+    /// has no IPv6 at all: on `0.0.0.0`.
+    ///
+    /// # Errors
+    /// When the address is taken or does not exist.
+    pub(crate) async fn bind_one(address: SocketAddr) -> Result<Self, BindError> {
+        match Self::bind(&[address]).await {
+            Err(BindError::NoAddress) if address.ip() == Ipv6Addr::UNSPECIFIED => {
+                Self::bind(&[(Ipv4Addr::UNSPECIFIED, address.port()).into()]).await
+            }
+            bound => bound,
+        }
     }
 
     /// Where it listens.
@@ -238,5 +252,15 @@ mod tests {
             end.await.expect("the connection is closed").unwrap();
         };
         LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn all_addresses_of_the_machine_are_reached_over_ipv4_too() {
+        let all = (Ipv6Addr::UNSPECIFIED, 0).into();
+        let server = Server::bind_one(all).await.unwrap();
+        let addresses = server.addresses().unwrap();
+        assert!(addresses[0].ip().is_unspecified());
+        let ipv4 = (Ipv4Addr::LOCALHOST, addresses[0].port());
+        TcpStream::connect(ipv4).await.unwrap();
     }
 }

@@ -19,6 +19,9 @@ use crate::metrics::Metrics;
 
 /// How long the vault may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long it may take to attach: the last in its queue for the API server waits 5
+/// seconds, and is reviewed only then.
+const ATTACH_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Why a call gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -64,17 +67,17 @@ pub(crate) struct Calls {
 /// Attaches over `channel`: the one call that needs no incarnation.
 ///
 /// # Errors
-/// The vault's refusal, or [`Code::DeadlineExceeded`] after 5 seconds.
+/// The vault's refusal, or [`Code::DeadlineExceeded`] after 15 seconds.
 pub(crate) async fn attach(
     channel: &Channel,
     request: AttachRequest,
     metrics: &Metrics,
 ) -> Result<AttachResponse, Status> {
     let mut client = VaultClient::new(channel.clone());
-    let attached = match tokio::time::timeout(PATIENCE, client.attach(request)).await {
+    let attached = match tokio::time::timeout(ATTACH_PATIENCE, client.attach(request)).await {
         Ok(attached) => attached.map(Response::into_inner),
         Err(_) => Err(Status::deadline_exceeded(
-            "the vault did not answer in time",
+            "the vault did not answer within 15 seconds",
         )),
     };
     metrics.vault_call("Attach", if attached.is_ok() { "Ok" } else { "Failed" });

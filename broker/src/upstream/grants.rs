@@ -12,10 +12,10 @@ use crate::broker::Broker;
 
 /// Sends the requests that wait, until the incarnation ends.
 ///
-/// A request that fails is sent again after a pause: it may have been granted
-/// all the same. Those who wait for it are told at once, and where the failure
-/// is the vault's own word the next request need not wait for it either, so
-/// that one token's trouble is not another's.
+/// After a failure its number is sent again: it may have been granted all the same.
+/// Those who wait for it are told at once, and the next request goes first, so that
+/// one token's trouble is not another's. It waits for the pause only where the vault
+/// has said nothing.
 pub(crate) async fn run(
     broker: &Broker,
     calls: &Calls,
@@ -45,17 +45,15 @@ pub(crate) async fn run(
         };
         tracing::warn!(%error, "no allowance");
         let pause = sleep(backoff.delay(jitter));
-        let over = matches!(error, CallError::Malformed(_) | CallError::Refused { .. });
-        match error {
-            CallError::Malformed(_) => broker.holdings.borrow_mut().fail(Denial::Unusable, now),
-            CallError::Refused { .. } => {
-                broker.holdings.borrow_mut().fail(Denial::Unavailable, now)
-            }
-            _ => broker.holdings.borrow_mut().break_off(now),
-        }
+        let answered = matches!(error, CallError::Malformed(_) | CallError::Refused { .. });
+        let denial = match error {
+            CallError::Malformed(_) => Denial::Unusable,
+            _ => Denial::Unavailable,
+        };
+        broker.holdings.borrow_mut().fail(denial, now);
         tokio::select! {
             () = pause => {}
-            () = wake.notified(), if over => {}
+            () = wake.notified(), if answered => {}
         }
     }
 }

@@ -258,7 +258,11 @@ fn void(broker: &Broker) {
 }
 
 /// Attaches again before the vault asks for it, with a fresh token, on the same
-/// connection; ends only when the vault does not know the incarnation.
+/// connection; ends only when the vault has begun another incarnation.
+///
+/// A refusal ends nothing. It is about the token as the vault saw it just now: a
+/// replica's clock may be off, or the kubelet late with the next token. What is held
+/// is served on within its lease, and reported once the vault listens again.
 async fn attach_again(
     broker: &Broker,
     vault: &VaultAddress,
@@ -266,30 +270,25 @@ async fn attach_again(
     incarnation: &Incarnation,
     mut again: Duration,
 ) -> Result<Infallible, SessionError> {
-    let mut backoff = Backoff::default();
     loop {
         // The vault spreads these times; this leaves some for trying again.
         sleep((again / 10 * 9).max(SHORTEST_AGAIN)).await;
+        let mut backoff = Backoff::default();
+        let mut logged = String::new();
         loop {
             match attach(broker, vault, channel, Some(incarnation.clone())).await {
+                // The issuer's keys in it may be older than those that Watch told of.
                 Ok(response) if response.resumed => {
-                    identify(broker, &response)?;
                     again = Duration::from_millis(response.attach_again_ms);
-                    backoff.reset();
                     break;
                 }
-                Ok(_)
-                | Err(SessionError::Refused {
-                    code: Code::Unauthenticated,
-                    ..
-                }) => {
-                    return Err(CallError::Fenced.into());
-                }
+                Ok(_) => return Err(CallError::Fenced.into()),
                 Err(error) => {
-                    tracing::warn!(
-                        error = chain(&error),
-                        "attaching again failed; trying again"
-                    );
+                    let text = chain(&error);
+                    if text != logged {
+                        tracing::warn!(error = text, "attaching again failed; trying again");
+                        logged = text;
+                    }
                     sleep(backoff.delay(broker.jitter())).await;
                 }
             }

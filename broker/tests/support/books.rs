@@ -47,6 +47,8 @@ pub struct Faults {
     pub failing_grants: u32,
     /// Attaches refused.
     pub refused_attaches: u32,
+    /// No token is believed, as when the vault's clock is off.
+    pub tokens_refused: bool,
 }
 
 /// All that the vault knows.
@@ -77,6 +79,8 @@ pub struct State {
 #[derive(Clone)]
 pub struct Books {
     pub state: Arc<Mutex<State>>,
+    /// While false, attaches wait.
+    pub attach_gate: watch::Sender<bool>,
     /// While false, grants wait before they are decided.
     pub gate: watch::Sender<bool>,
     /// While false, their answers wait after they are booked.
@@ -117,6 +121,7 @@ impl Books {
         };
         Self {
             state: Arc::new(Mutex::new(state)),
+            attach_gate: watch::channel(true).0,
             gate: watch::channel(true).0,
             answer_gate: watch::channel(true).0,
             changed: Arc::default(),

@@ -27,13 +27,21 @@ impl Books {
             .as_ref()
             .map_or(0, |(last, _)| last.request_no);
         let response = if request.request_no == last_no {
+            // Nothing is granted twice under a number, and nothing to another.
             let (last, stored) = state.last_request.clone().unwrap();
-            if last != request {
-                state
-                    .violations
-                    .push(format!("request {last_no} was changed"));
+            if (last.user_id, last.token) == (request.user_id, request.token) {
+                stored
+            } else {
+                let close_allowance_id = match stored.answer {
+                    Some(grant_response::Answer::Granted(granted)) => Some(granted.allowance_id),
+                    _ => None,
+                };
+                GrantResponse {
+                    answer: Some(grant_response::Answer::AskAgain(AskAgain {
+                        close_allowance_id,
+                    })),
+                }
             }
-            stored
         } else if request.request_no == last_no + 1 {
             let key = (request.user_id.clone(), request.token.clone());
             let absent = Stored::Denied(denied::Code::Forbidden, Vec::new());
@@ -127,13 +135,16 @@ impl Vault for Books {
         &self,
         request: Request<AttachRequest>,
     ) -> Result<Response<AttachResponse>, Status> {
-        let mut state = self.called("Attach");
+        drop(self.called("Attach"));
+        let mut gate = self.attach_gate.subscribe();
+        let _ = gate.wait_for(|open| *open).await;
+        let mut state = self.state();
         if state.faults.refused_attaches > 0 {
             state.faults.refused_attaches -= 1;
             return Err(Status::resource_exhausted("too many attach at once"));
         }
         let request = request.into_inner();
-        if request.service_account_token != "vault-token" {
+        if state.faults.tokens_refused || request.service_account_token != "vault-token" {
             return Err(Status::unauthenticated("not this pod's token"));
         }
         let current = state.incarnation.to_string();

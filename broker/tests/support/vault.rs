@@ -144,6 +144,16 @@ impl FakeVault {
         self.state().faults.refused_attaches = count;
     }
 
+    /// Believes no token, or the pod's again.
+    pub fn refuse_tokens(&self, refuse: bool) {
+        self.state().faults.tokens_refused = refuse;
+    }
+
+    /// Lets attaches wait, or go on.
+    pub fn hold_attaches(&self, hold: bool) {
+        self.books.attach_gate.send_replace(!hold);
+    }
+
     /// Lets grants wait, or go on.
     pub fn hold_grants(&self, hold: bool) {
         self.books.gate.send_replace(!hold);

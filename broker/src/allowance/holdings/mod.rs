@@ -158,9 +158,7 @@ impl Holdings {
     /// The request for an allowance to send to the vault now: the one that must
     /// be repeated, or else the next that is of use to anybody.
     pub(crate) fn next_grant(&mut self, now: BootTime) -> Option<GrantRequest> {
-        while !self.queue.is_bound()
-            && let Some(key) = self.queue.pop()
-        {
+        while let Some(key) = self.queue.pop() {
             let Some(Entry {
                 allowance,
                 ask: Some(ask),

@@ -47,8 +47,8 @@ struct Model {
     sealed: Granted,
     /// An answer on its way.
     answer: Option<Answer>,
-    /// A request on its way whose call broke off.
-    late: Option<GrantRequest>,
+    /// Requests on their way whose calls broke off.
+    late: Vec<GrantRequest>,
     waiting: Vec<watch::Receiver<Option<Outcome>>>,
     served: u64,
     recorded: u64,
@@ -118,23 +118,17 @@ impl Model {
         let Some(request) = self.holdings.next_grant(now) else {
             return;
         };
-        // A call whose client is gone is not worked on behind this one.
-        self.late = None;
         match self.roll(8) {
-            // It broke off on its way there, and arrives later, or never.
-            0 => {
-                self.late = Some(request);
-                self.holdings.break_off(now);
+            // It broke off on its way there, and arrives at any time, or never.
+            0 | 1 => {
+                self.late.push(request);
+                self.holdings.fail(Denial::Unavailable, now);
             }
-            // It broke off on its way back.
-            1 => {
-                self.vault.grant(request, &self.sealed, now);
-                self.holdings.break_off(now);
-            }
-            // An error before or after the vault had committed.
+            // An error before the vault had committed.
             2 => {
                 self.holdings.fail(Denial::Unavailable, now);
             }
+            // An error after that, or it broke off on its way back.
             3 => {
                 self.vault.grant(request, &self.sealed, now);
                 self.holdings.fail(Denial::Unavailable, now);
@@ -149,11 +143,18 @@ impl Model {
         }
     }
 
-    /// A call that broke off reaches the vault after all, ahead of the next.
+    /// A call that broke off reaches the vault after all, once or twice. Nobody hears
+    /// the answer.
     fn late_call_arrives(&mut self) {
-        if let Some(request) = self.late.take() {
-            self.vault.grant(request, &self.sealed, self.clock.boot());
+        if self.late.is_empty() {
+            return;
         }
+        let n = self.roll(self.late.len());
+        let request = match self.roll(2) {
+            0 => self.late[n].clone(),
+            _ => self.late.swap_remove(n),
+        };
+        self.vault.grant(request, &self.sealed, self.clock.boot());
     }
 
     fn answer_arrives(&mut self) {
@@ -200,20 +201,22 @@ impl Model {
         self.recorded += self.vault.recorded();
         self.vault = ModelVault::default();
         self.answer = None;
-        self.late = None;
+        self.late.clear();
         self.lost += self.holdings.start_over();
     }
 
     fn end(&mut self) {
-        self.late = None;
         self.holdings.close();
         while !self.holdings.is_settled() {
             self.clock.advance(Duration::from_secs(1));
-            if self.dice.roll(2) == 0 {
-                self.ask();
-            } else {
-                self.report();
+            match self.dice.roll(3) {
+                0 => self.ask(),
+                1 => self.report(),
+                _ => self.late_call_arrives(),
             }
+        }
+        while !self.late.is_empty() {
+            self.late_call_arrives();
         }
         self.recorded += self.vault.recorded();
         assert!(self.recorded <= self.served, "no access is on record twice");
@@ -242,7 +245,7 @@ fn run(seed: u64, sealed: &Granted) -> u64 {
         keys: ["a", "b", "c"].map(|token| EntryKey::new("ana", Some(token))),
         sealed: sealed.clone(),
         answer: None,
-        late: None,
+        late: Vec::new(),
         waiting: Vec::new(),
         served: 0,
         recorded: 0,

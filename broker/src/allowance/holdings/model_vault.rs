@@ -52,11 +52,15 @@ impl ModelVault {
                 Answer::Granted(granted) => Some(granted.allowance_id.clone()),
                 _ => None,
             };
-            let stands = id.as_ref().is_some_and(|id| {
-                let booked = &self.allowances[id];
-                !booked.closed && !booked.recalled
-            });
-            if *last == request && stands {
+            let stands = match &id {
+                Some(id) => {
+                    let booked = &self.allowances[id];
+                    let same = (&last.user_id, &last.token) == (&request.user_id, &request.token);
+                    same && !booked.closed && !booked.recalled && !self.revoked
+                }
+                None => self.revoked,
+            };
+            if stands {
                 return Some(answer.clone());
             }
             return Some(Answer::AskAgain(AskAgain {

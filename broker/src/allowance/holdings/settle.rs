@@ -54,21 +54,10 @@ impl Holdings {
         }
     }
 
-    /// The vault has answered the request that is in doubt with an error.
+    /// The call for the request that is in doubt failed. Those who wait for it are
+    /// told, and nobody else. What is held is served on: nothing was said about it.
     pub(crate) fn fail(&mut self, denial: Denial, now: BootTime) {
         self.queue.failed();
-        self.stop_waiting(denial, now);
-    }
-
-    /// No answer came to the request that is in doubt.
-    pub(crate) fn break_off(&mut self, now: BootTime) {
-        self.queue.broke_off();
-        self.stop_waiting(Denial::Unavailable, now);
-    }
-
-    /// Tells those who wait for the request that is in doubt, and nobody else.
-    /// What is held is served on: nothing was said about it.
-    fn stop_waiting(&mut self, denial: Denial, now: BootTime) {
         if let Some(in_doubt) = self.queue.in_doubt() {
             let (key, asked) = (in_doubt.key.clone(), in_doubt.denials);
             self.denials

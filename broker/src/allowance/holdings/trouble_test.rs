@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bursar_wire::v1alpha1::AskAgain;
 use bursar_wire::v1alpha1::grant_response::Answer;
 
 use super::scene::{Scene, ids};
@@ -217,19 +218,32 @@ fn a_renewal_that_fails_leaves_what_is_held_and_is_tried_once_a_second() {
 }
 
 #[test]
-fn a_call_that_broke_off_stays_in_doubt_and_nobody_waits_for_it() {
+fn what_a_failed_request_was_granted_after_all_is_closed_by_the_next_of_its_number() {
     let mut scene = Scene::new();
+    scene.hold(granted("held", 1_000, b"s3cret"));
+    let held = scene.key.clone();
+    scene.key = EntryKey::new("ana", Some("slack"));
     let outcome = scene.asked();
-    let request = scene.next_grant();
-    scene.holdings.break_off(scene.clock.boot());
+    assert_eq!(scene.next_grant().unwrap().request_no, 2);
+    scene.holdings.fail(Denial::Unavailable, scene.clock.boot());
     let told = outcome.borrow().clone();
     assert!(matches!(told, Some(Outcome::Refused(Denial::Unavailable))));
-    scene.key = EntryKey::new("ana", Some("slack"));
-    let _waiting = scene.asked();
-    assert_eq!(scene.next_grant(), request);
-    // An error now need not be about the call that broke off.
-    scene.holdings.fail(Denial::Unavailable, scene.clock.boot());
-    assert_eq!(scene.next_grant(), request);
+
+    // A renewal does not wait for it, however often it fails.
+    scene.key = held;
+    scene.clock.advance(Duration::from_secs(40));
+    assert!(scene.value().is_some());
+    let renewal = scene.next_grant().unwrap();
+    assert_eq!(
+        (renewal.request_no, renewal.token.as_deref()),
+        (2, Some("github"))
+    );
+    scene.settle(Answer::AskAgain(AskAgain {
+        close_allowance_id: Some("late".to_owned()),
+    }));
+    assert!(scene.value().is_some(), "what is held is served on");
+    assert_eq!(scene.next_grant().unwrap().request_no, 3);
+    assert_eq!(scene.report().1, ids(&["late"]));
 }
 
 #[test]
