@@ -82,7 +82,8 @@ impl Controllers {
     ) -> Result<QuotaState, VaultError> {
         let mut snapshot = self.snapshot().await?;
         let stored = Stored::read(&mut snapshot, tenant).await?;
-        let plan = Plan::of(spec, &stored, existing);
+        let set = stored.believed(&mut snapshot, tenant, existing).await?;
+        let plan = Plan::of(spec, &stored, set);
         if plan.is_empty() {
             let state = state(&mut snapshot, tenant, &plan, stored.damaged).await?;
             snapshot.commit().await?;
@@ -95,7 +96,8 @@ impl Controllers {
         let (mut transaction, tenant) = self.begin_in(tenant.id()).await?;
         let tenant = &tenant;
         let stored = Stored::read(&mut transaction, tenant).await?;
-        let plan = Plan::of(spec, &stored, existing);
+        let set = stored.believed(&mut transaction, tenant, existing).await?;
+        let plan = Plan::of(spec, &stored, set);
         plan.quota
             .to_row(tenant.keys())
             .write(&mut transaction)
@@ -139,7 +141,7 @@ impl Controllers {
         let (mut transaction, tenant) = self.begin_in(tenant.id()).await?;
         let tenant = &tenant;
         let stored = Stored::read(&mut transaction, tenant).await?;
-        let mut set = believed_set(&stored, existing);
+        let mut set = stored.believed(&mut transaction, tenant, existing).await?;
         set.ids.retain(|other| *other != id);
         set.to_row(tenant.keys()).write(&mut transaction).await?;
         QuotaRow::delete(&mut transaction, tenant.uuid(), id).await?;
@@ -168,9 +170,8 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(spec: &QuotaSpec, stored: &Stored, existing: &BTreeSet<QuotaId>) -> Self {
+    fn of(spec: &QuotaSpec, stored: &Stored, mut set: QuotaSet) -> Self {
         let old = stored.quotas.iter().find(|quota| quota.id == spec.id);
-        let mut set = believed_set(stored, existing);
         let quota = Quota {
             id: spec.id,
             name: spec.name.clone(),
@@ -217,18 +218,6 @@ impl Plan {
 
     const fn is_empty(&self) -> bool {
         !self.differs
-    }
-}
-
-/// The set as it is or, when it is damaged, as it must be: with a new epoch, so
-/// that what was granted before is granted anew.
-fn believed_set(stored: &Stored, existing: &BTreeSet<QuotaId>) -> QuotaSet {
-    match &stored.set {
-        Some(set) => set.clone(),
-        None => QuotaSet {
-            ids: existing.iter().copied().collect(),
-            epoch: stored.highest_epoch(),
-        },
     }
 }
 

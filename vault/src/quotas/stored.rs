@@ -1,10 +1,12 @@
 //! The quotas of a tenant, as they lie in the database.
 
+use std::collections::BTreeSet;
+
 use sqlx::PgConnection;
 
 use crate::integrity::IntegrityFailure;
 use crate::names::QuotaId;
-use crate::rows::{AuthenticatedRow, Quota, QuotaRow, QuotaSet, QuotaSetRow};
+use crate::rows::{AuthenticatedRow, Quota, QuotaRow, QuotaSet, QuotaSetRow, raise};
 use crate::tenant::Tenant;
 
 /// What could be believed of them, and what not.
@@ -113,13 +115,29 @@ impl Stored {
         }
     }
 
-    /// The highest epoch that can be believed, for a set that cannot.
-    pub(crate) fn highest_epoch(&self) -> i64 {
-        self.quotas
-            .iter()
-            .map(|quota| quota.epoch)
-            .max()
-            .unwrap_or(1)
+    /// The set as it is or, when it is damaged, as it must be: of the quotas that exist,
+    /// and newer than whatever was granted.
+    pub(crate) async fn believed(
+        &self,
+        connection: &mut PgConnection,
+        tenant: &Tenant,
+        existing: &BTreeSet<QuotaId>,
+    ) -> Result<QuotaSet, sqlx::Error> {
+        if let Some(set) = &self.set {
+            return Ok(set.clone());
+        }
+        let epoch = sqlx::query_scalar!(
+            r#"select greatest(
+                   (select max(quota_epoch) from allowance where tenant_id = $1),
+                   (select max(epoch) from quota where tenant_id = $1), 0) as "epoch!""#,
+            tenant.uuid(),
+        )
+        .fetch_one(connection)
+        .await?;
+        Ok(QuotaSet {
+            ids: existing.iter().copied().collect(),
+            epoch: raise(epoch),
+        })
     }
 
     /// All quotas and the epoch of the set, unless anything is not as it should be:

@@ -368,6 +368,9 @@ async fn a_quota_that_was_taken_out_of_the_database_is_missed_and_written_anew()
             );
         }
         let state = bed.apply_quota_of(&team, &limits[0], &ids).await;
+        let stale = "select count(*) from allowance a join quota_set s using (tenant_id)
+                     where a.quota_epoch >= s.epoch";
+        assert_eq!(bed.count(stale).await, 0, "{statement}: an epoch came back");
         let again = bed.apply_quota_of(&team, &limits[0], &ids).await;
         assert!(again.damaged.is_empty(), "{statement}: {state:?}");
         assert_eq!(broker.granted("ana", "github").await.units, 1);
