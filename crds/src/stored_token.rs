@@ -136,7 +136,8 @@ pub struct StoredTokenSpec {
     ///
     /// A revoked version is dead at once and for good, in every pod. Its value is refused in this
     /// namespace from whatever source it comes back (RevokedValueReused). To serve the token again,
-    /// put a new value into the Secret; with source generate, the vault makes the next one itself.
+    /// put a new value into the Secret. With source generate, the vault makes a new value at once: to
+    /// end such a token, suspend its user or delete this object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocation: Option<Revocation>,
 
@@ -175,8 +176,9 @@ pub struct Source {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_key_ref: Option<SecretKeyRef>,
 
-    /// The vault makes a random value: one, and the next one only when that is revoked. It cannot be
-    /// changed. {} stands for {format: Base62, length: 32}.
+    /// The vault makes a random value: one, and the next one at once when that is revoked, so to stop
+    /// the token suspend its user or delete this object. It cannot be changed. {} stands for
+    /// {format: Base62, length: 32}.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self == oldSelf")
         .message(
@@ -278,8 +280,9 @@ pub struct Consumer {
 #[serde(rename_all = "camelCase")]
 pub struct Revocation {
     /// Every version up to this one is dead: 1 to 1,000,000,000, and it may only rise. The newest
-    /// version is in status.version. The next value becomes version max(newest, throughVersion) + 1,
-    /// also after this object was deleted and made anew.
+    /// version is in the column VERSION of kubectl get storedtokens (status.version). The next value
+    /// becomes version max(newest, throughVersion) + 1. An object that is deleted and made anew
+    /// counts from 1 again, or from throughVersion + 1 if that is set in it.
     // Bounded so that a slip of the hand cannot leave a token without numbers.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub through_version: i64,

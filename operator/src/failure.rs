@@ -6,6 +6,10 @@ use bursar_vault::{Category, VaultError};
 use crate::metrics::Outcome;
 use crate::object::{Said, Verdict};
 
+/// Attempts at a token whose user is on its way to the vault, before its author reads of that. When
+/// both are created at once, each step of the user's wakes the token, all within a second.
+const PATIENCE_WITH_USER: u32 = 4;
+
 /// Why an attempt at one object failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -49,7 +53,8 @@ impl Failure {
     /// What to write on the object, if anything, after it failed so many times in a row.
     ///
     /// What may pass by itself is written when it has not passed by the second attempt: a short
-    /// outage of the database does not touch every object's status twice.
+    /// outage of the database does not touch every object's status twice. A user that is not in the
+    /// vault yet is given longer.
     pub(crate) fn verdict(&self, failures: u32) -> Option<Verdict> {
         let persists = failures > 1;
         let error = match self {
@@ -77,7 +82,7 @@ impl Failure {
                 UsableReason::IntegrityFailure,
                 error,
             )),
-            VaultError::UserNotFound { .. } => persists.then(|| {
+            VaultError::UserNotFound { .. } => (failures > PATIENCE_WITH_USER).then(|| {
                 let message = "The TokenUser exists, and is not in the vault yet: its own \
                                conditions say why.";
                 ready(ReadyReason::UserNotFound, message)
@@ -118,5 +123,28 @@ fn both(ready: ReadyReason, usable: UsableReason, error: &VaultError) -> Verdict
     Verdict {
         ready: Said::new(ready, message.as_str()),
         usable: Some(Said::new(usable, message)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bursar_crds::reasons::ReadyReason;
+    use bursar_seal::TokenId;
+    use bursar_vault::{UserUid, VaultError};
+    use uuid::Uuid;
+
+    use super::Failure;
+
+    #[test]
+    fn a_user_on_its_way_to_the_vault_is_said_only_when_that_persists() {
+        let failure = Failure::Vault(VaultError::UserNotFound {
+            token: TokenId::from(Uuid::nil()),
+            user: UserUid::from(Uuid::nil()),
+        });
+        for few in 1..=4 {
+            assert_eq!(failure.verdict(few), None);
+        }
+        let ready = failure.verdict(5).unwrap().ready;
+        assert_eq!(ready.reason, ReadyReason::UserNotFound);
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bursar_crds::conditions::whole_seconds;
 use bursar_crds::reasons::{ConditionStatus, ReadyReason, Reason, UsableReason};
 use bursar_crds::{StoredToken, StoredTokenStatus};
+use bursar_seal::TokenVersion;
 use bursar_vault::{RefusedValue, Serving, TokenState};
 use jiff::Timestamp;
 
@@ -102,7 +103,7 @@ fn usable(token: &StoredToken, valid: &Valid, state: &TokenState) -> Said<Usable
         .and_then(|status| status.user_uid.as_deref());
     let is_replaced = served_user.is_some_and(|uid| uid != valid.spec.user_uid.to_string());
     let (reason, message) = match state.serving {
-        Serving::Serving => served(version, &valid.readers),
+        Serving::Serving => served(version, state.through_version, &valid.readers),
         Serving::NoVersion if is_replaced && state.newest_version.is_some() => (
             UsableReason::UserReplaced,
             format!(
@@ -141,17 +142,19 @@ fn usable(token: &StoredToken, valid: &Valid, state: &TokenState) -> Said<Usable
 }
 
 /// The vault would serve it; whether to anybody is for the lists of both objects to say.
-fn served(version: u32, readers: &Readers) -> (UsableReason, String) {
+fn served(
+    version: u32,
+    through: Option<TokenVersion>,
+    readers: &Readers,
+) -> (UsableReason, String) {
+    let revoked = through.map_or_else(String::new, |through| {
+        format!("; versions up to {through} are revoked")
+    });
+    let served = format!("Version {version} is served to those who may read it{revoked}.");
     match readers {
         Readers::Nobody(why) => (UsableReason::NoReader, why.clone()),
-        Readers::AllListed => (
-            UsableReason::Serving,
-            format!("Version {version} is served to those who may read it."),
-        ),
-        Readers::SomeListed(but_not) => (
-            UsableReason::Serving,
-            format!("Version {version} is served to those who may read it. {but_not}"),
-        ),
+        Readers::AllListed => (UsableReason::Serving, served),
+        Readers::SomeListed(but_not) => (UsableReason::Serving, format!("{served} {but_not}")),
     }
 }
 

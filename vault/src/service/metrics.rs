@@ -36,6 +36,18 @@ pub(crate) enum Attached {
     Unavailable,
 }
 
+impl Attached {
+    const ALL: [Self; 7] = [
+        Self::New,
+        Self::Resumed,
+        Self::Protocol,
+        Self::Refused,
+        Self::Crowded,
+        Self::NoTenant,
+        Self::Unavailable,
+    ];
+}
+
 /// How a grant was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub(crate) enum Answer {
@@ -51,6 +63,18 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
+    const ALL: [Self; 9] = [
+        Self::Granted,
+        Self::Forbidden,
+        Self::TokenNotFound,
+        Self::TokenAmbiguous,
+        Self::NoVersion,
+        Self::Revoked,
+        Self::Expired,
+        Self::QuotaExhausted,
+        Self::AskAgain,
+    ];
+
     /// As it stands in the table of denials.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -75,6 +99,10 @@ pub(crate) enum Taken {
     Refused,
 }
 
+impl Taken {
+    const ALL: [Self; 3] = [Self::Recorded, Self::Repeated, Self::Refused];
+}
+
 /// Why an incarnation was ended by the vault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub(crate) enum Fenced {
@@ -84,6 +112,10 @@ pub(crate) enum Fenced {
     ReportChanged,
     /// A report told of what cannot have happened.
     ReportUntrue,
+}
+
+impl Fenced {
+    const ALL: [Self; 3] = [Self::Replaced, Self::ReportChanged, Self::ReportUntrue];
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -158,7 +190,24 @@ impl Metrics {
             "Sweeps of lapsed allowances that failed",
             metrics.failed_sweeps.clone(),
         );
+        metrics.start_at_zero();
         metrics
+    }
+
+    /// A series that is absent until its first increment hides that increment from `increase()`.
+    fn start_at_zero(&self) {
+        for outcome in Attached::ALL {
+            drop(self.attaches.get_or_create(&AttachLabels { outcome }));
+        }
+        for answer in Answer::ALL {
+            drop(self.grants.get_or_create(&GrantLabels { answer }));
+        }
+        for outcome in Taken::ALL {
+            drop(self.reports.get_or_create(&ReportLabels { outcome }));
+        }
+        for reason in Fenced::ALL {
+            drop(self.fenced.get_or_create(&FenceLabels { reason }));
+        }
     }
 
     pub(crate) fn attach(&self, outcome: Attached) {
@@ -175,5 +224,28 @@ impl Metrics {
 
     pub(crate) fn fence(&self, reason: Fenced) {
         self.fenced.get_or_create(&FenceLabels { reason }).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_series_is_there_before_its_first_increment() {
+        let mut registry = Registry::default();
+        let _metrics = Metrics::new(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for series in [
+            "attaches_total{outcome=\"Unavailable\"}",
+            "grants_total{answer=\"AskAgain\"}",
+            "reports_total{outcome=\"Refused\"}",
+            "incarnations_fenced_total{reason=\"Replaced\"}",
+            "incarnations_fenced_total{reason=\"ReportUntrue\"}",
+        ] {
+            let line = format!("bursar_vault_{series} 0\n");
+            assert!(text.contains(&line), "{line}{text}");
+        }
     }
 }

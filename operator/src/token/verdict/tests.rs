@@ -144,6 +144,21 @@ fn a_token_that_some_may_read_serves_and_says_who_may_not() {
 }
 
 #[test]
+fn a_token_that_serves_on_after_a_revocation_says_up_to_where_it_reached() {
+    let state = TokenState {
+        through_version: Some(version(1)),
+        ..state(Serving::Serving)
+    };
+    let token = token(Some(Uuid::nil()));
+    let (verdict, _) = stored(&token, &valid(good(), None), &state, now());
+    let message = verdict.usable.unwrap().message;
+    assert_eq!(
+        message,
+        "Version 2 is served to those who may read it; versions up to 1 are revoked."
+    );
+}
+
+#[test]
 fn a_revoked_value_is_refused_unless_the_source_just_still_has_it() {
     let ready = |token, number| {
         let reused = RefusedValue::RevokedValueReused {
