@@ -6,6 +6,7 @@
 //! can still open the value.
 
 use bursar_seal::TenantId;
+use uuid::Uuid;
 
 use crate::error::VaultError;
 use crate::rows::VersionRow;
@@ -40,18 +41,28 @@ impl Vault {
         Ok(shredded)
     }
 
+    /// A damaged version keeps its keys and goes on record: somebody else may have
+    /// set its time, to destroy what is in use.
     async fn shred_tenant(&self, id: TenantId) -> Result<u64, VaultError> {
         let mut shredded = 0;
+        let mut place = (Uuid::nil(), 0);
         loop {
             let transaction = self.pool().begin().await?;
             let (mut transaction, _, tenant) = self.lock_any_tenant(transaction, id).await?;
-            let due = VersionRow::due(&mut transaction, tenant.uuid(), BATCH).await?;
+            let due = VersionRow::due(&mut transaction, tenant.uuid(), place, BATCH).await?;
             let last = due.len() < BATCH as usize;
             for row in due {
-                row.into_shredded(tenant.keys())
-                    .update(&mut transaction)
-                    .await?;
-                shredded += 1;
+                place = (row.token_id, row.version);
+                match row.verify(tenant.keys()) {
+                    Ok(version) => {
+                        let row = version.into_shredded(tenant.keys());
+                        row.update(&mut transaction).await?;
+                        shredded += 1;
+                    }
+                    Err(failure) => {
+                        failure.record(&mut *transaction).await?;
+                    }
+                }
             }
             transaction.commit().await?;
             if last {

@@ -90,9 +90,7 @@ async fn when_the_seven_days_are_over_the_keys_are_destroyed() {
         .unwrap();
 
     // Seven days later.
-    fixture
-        .tamper("update token_version set shred_time = shred_time - interval '7 days'")
-        .await;
+    fixture.seven_days_later(&tenant).await;
     assert_eq!(fixture.vault.sweep_shred().await.unwrap(), 1);
     assert_eq!(fixture.vault.sweep_shred().await.unwrap(), 0);
     let left = "select count(*) from token_version where ciphertext is not null";
@@ -115,9 +113,7 @@ async fn the_keys_of_a_retired_tenant_are_destroyed_in_time_too() {
         .await
         .unwrap();
     fixture.tenant("team").await;
-    fixture
-        .tamper("update token_version set shred_time = shred_time - interval '7 days'")
-        .await;
+    fixture.seven_days_later(&tenant).await;
     assert_eq!(fixture.vault.sweep_shred().await.unwrap(), 1);
 }
 
