@@ -8,7 +8,7 @@
 use bursar_seal::TenantId;
 use uuid::Uuid;
 
-use crate::error::VaultError;
+use crate::error::{DatabaseError, VaultError};
 use crate::rows::VersionRow;
 use crate::vault::Vault;
 
@@ -20,8 +20,9 @@ impl Vault {
     /// at any time. Gives the number of versions shredded.
     ///
     /// # Errors
-    /// When the database is away or refuses. A tenant whose keys do not open is
-    /// passed over: its values cannot be opened either.
+    /// When the database is away or lets nobody in. A tenant where anything else
+    /// fails (its keys do not open, say) is logged and passed over: the others do
+    /// not wait for it.
     pub async fn sweep_shred(&self) -> Result<u64, VaultError> {
         let tenants = sqlx::query_scalar!(
             "select distinct tenant_id from token_version where shred_time <= now()",
@@ -32,10 +33,10 @@ impl Vault {
         for tenant in tenants {
             match self.shred_tenant(tenant.into()).await {
                 Ok(count) => shredded += count,
-                Err(VaultError::Integrity(failure)) => {
-                    tracing::warn!(tenant = %failure.tenant, "not shredded: {failure}");
-                }
-                Err(error) => return Err(error),
+                Err(VaultError::Database(
+                    error @ (DatabaseError::Unavailable(_) | DatabaseError::Access(_)),
+                )) => return Err(error.into()),
+                Err(error) => tracing::warn!(%tenant, "not shredded: {error}"),
             }
         }
         Ok(shredded)

@@ -118,6 +118,37 @@ async fn the_keys_of_a_retired_tenant_are_destroyed_in_time_too() {
 }
 
 #[tokio::test]
+async fn a_tenant_whose_keys_cannot_be_had_does_not_keep_the_others_from_being_swept() {
+    let fixture = Fixture::new("sweep_others").await;
+    let mut tenants = Vec::new();
+    for namespace in ["locked", "team"] {
+        let tenant = fixture.tenant(namespace).await;
+        let ana = fixture.user(&tenant, "ana").await;
+        let spec = token("github", &ana);
+        fixture.apply(&tenant, &spec, "hunter2").await.unwrap();
+        fixture
+            .controllers
+            .delete_token(&tenant, spec.id, Some(DeletionPolicy::Retain))
+            .await
+            .unwrap();
+        fixture.seven_days_later(&tenant).await;
+        tenants.push(tenant);
+    }
+    let locked = tenants[0].id();
+    // No key is in memory there.
+    let restarted = fixture.restarted().await;
+    let change = format!("update tenant_key set root_version = 7 where tenant_id = '{locked}'");
+    assert_eq!(fixture.tamper(&change).await, 1);
+
+    assert_eq!(restarted.sweep_shred().await.unwrap(), 1);
+    let left = format!(
+        "select count(*) from token_version
+         where wrapped_key is not null and tenant_id = '{locked}'"
+    );
+    assert_eq!(fixture.count(&left).await, 1);
+}
+
+#[tokio::test]
 async fn after_shred_nothing_in_the_table_opens() {
     let fixture = Fixture::new("shred").await;
     let tenant = fixture.tenant("team").await;

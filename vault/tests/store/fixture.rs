@@ -103,10 +103,11 @@ impl Fixture {
     /// if they had been deleted then.
     pub(crate) async fn seven_days_later(&self, tenant: &Tenant) {
         let rows: Vec<VersionRow> = self
-            .tamper_returning(
+            .tamper_returning(&format!(
                 "update token_version set shred_time = shred_time - interval '7 days'
-                 where shred_time is not null returning *",
-            )
+                 where shred_time is not null and tenant_id = '{}' returning *",
+                tenant.id()
+            ))
             .await;
         for row in rows {
             let mac = tenant.keys().newest().row_mac().mac(&row.content());
