@@ -104,14 +104,25 @@ impl Version {
     pub fn context(&self) -> ValueContext {
         value_context(self.row.tenant_id.into(), self.token, self.version)
     }
-}
 
-/// The versions of a token, taken together and not verified.
-pub(crate) struct Extent {
-    /// The highest number, if there is any version.
-    pub(crate) highest: Option<i32>,
-    /// True when a version is live.
-    pub(crate) any_is_live: bool,
+    /// Its row, never to be served again, with its keys until `shred_time`.
+    ///
+    /// Only a verified version has one. Under a new MAC whatever stands in the row
+    /// is believed: a fingerprint that somebody else wrote there would be
+    /// remembered as revoked, and the value itself accepted again.
+    pub(crate) fn into_dead(self, shred_time: Option<DbTime>, keys: &TenantKeys) -> VersionRow {
+        let mut row = self.row;
+        if self.state != State::Shredded {
+            row.state = State::Dead.as_str().to_owned();
+            row.shred_time = shred_time;
+        }
+        row.authenticated(keys)
+    }
+
+    /// Its row without its keys.
+    pub(crate) fn into_shredded(self, keys: &TenantKeys) -> VersionRow {
+        self.row.without_keys().authenticated(keys)
+    }
 }
 
 /// Where the value of a version belongs.
@@ -157,27 +168,14 @@ impl VersionRow {
         })
     }
 
-    /// The same row, never to be served again, with its keys until `shred_time`.
-    ///
-    /// May be asked of a row that was not verified: it only denies. What else
-    /// stands there stays without effect, for keys and value open in this place
-    /// or not at all, and a wrong fingerprint can only refuse a value.
-    pub(crate) fn into_dead(mut self, shred_time: Option<DbTime>, keys: &TenantKeys) -> Self {
-        if self.state != State::Shredded.as_str() {
-            self.state = State::Dead.as_str().to_owned();
-            self.shred_time = shred_time;
-        }
-        self.authenticated(keys)
-    }
-
-    /// The same row without its keys. May be asked of a row that was not
-    /// verified, as above.
-    pub(crate) fn into_shredded(mut self, keys: &TenantKeys) -> Self {
+    /// The same row without its keys, for one that is damaged: its MAC does not
+    /// fit afterwards either, so that nothing that stands there is ever believed.
+    pub(crate) fn without_keys(mut self) -> Self {
         self.state = State::Shredded.as_str().to_owned();
         self.shred_time = None;
         self.wrapped_key = None;
         self.ciphertext = None;
-        self.authenticated(keys)
+        self
     }
 
     pub(crate) async fn by_number(
@@ -226,17 +224,14 @@ impl VersionRow {
         .await
     }
 
-    /// What there is of a token's versions.
-    pub(crate) async fn extent(
+    /// The highest number of a token's versions, if there is any, not verified.
+    pub(crate) async fn highest(
         connection: &mut PgConnection,
         tenant: Uuid,
         token: TokenId,
-    ) -> Result<Extent, sqlx::Error> {
-        sqlx::query_as!(
-            Extent,
-            r#"select max(version) as highest,
-                      coalesce(bool_or(state = 'Live'), false) as "any_is_live!"
-               from token_version where tenant_id = $1 and token_id = $2"#,
+    ) -> Result<Option<i32>, sqlx::Error> {
+        sqlx::query_scalar!(
+            "select max(version) from token_version where tenant_id = $1 and token_id = $2",
             tenant,
             token.as_uuid(),
         )
@@ -244,10 +239,37 @@ impl VersionRow {
         .await
     }
 
-    /// Versions of a tenant that are to be shredded by now.
+    /// The versions up to `through` of a token, and of deleted tokens of the same
+    /// name, oldest first.
+    pub(crate) async fn through(
+        connection: &mut PgConnection,
+        tenant: Uuid,
+        (token, name): (TokenId, &str),
+        through: TokenVersion,
+    ) -> Result<Vec<Self>, sqlx::Error> {
+        sqlx::query_as!(
+            Self,
+            r#"select tenant_id, token_id, version, state, origin, secret_version, fingerprint,
+                      version_time as "version_time: DbTime", shred_time as "shred_time: DbTime",
+                      wrapped_key, ciphertext, token_version.key_version, token_version.mac
+               from token_version join token using (tenant_id, token_id)
+               where tenant_id = $1 and (token_id = $2 or token.name = $3) and version <= $4
+               order by version"#,
+            tenant,
+            token.as_uuid(),
+            name,
+            i32::from(through),
+        )
+        .fetch_all(connection)
+        .await
+    }
+
+    /// Versions of a tenant that are to be shredded by now, by token and number:
+    /// the next ones after a place.
     pub(crate) async fn due(
         transaction: &mut PgConnection,
         tenant: Uuid,
+        (token, version): (Uuid, i32),
         limit: i64,
     ) -> Result<Vec<Self>, sqlx::Error> {
         sqlx::query_as!(
@@ -255,9 +277,12 @@ impl VersionRow {
             r#"select tenant_id, token_id, version, state, origin, secret_version, fingerprint,
                       version_time as "version_time: DbTime", shred_time as "shred_time: DbTime",
                       wrapped_key, ciphertext, key_version, mac
-               from token_version where tenant_id = $1 and shred_time <= now()
-               order by shred_time limit $2"#,
+               from token_version
+               where tenant_id = $1 and shred_time <= now() and (token_id, version) > ($2, $3)
+               order by token_id, version limit $4"#,
             tenant,
+            token,
+            version,
             limit,
         )
         .fetch_all(transaction)

@@ -95,7 +95,7 @@ impl VaultService {
     fn verify_locally(&self, token: &str) -> Result<PodClaims, CallError> {
         let now = self.vault().clock().now();
         jwt::verify(token, &self.trusted_issuer(), now).map_err(|reason| {
-            tracing::debug!(%reason, "a broker's token was refused");
+            self.refusals().log(reason);
             CallError::Unauthenticated
         })
     }

@@ -19,8 +19,8 @@ const LONGEST_TOKEN: usize = 8 * 1024;
 /// Difference allowed between the cluster's clock and ours, in seconds.
 const LEEWAY: i64 = 5;
 
-/// Why a token was refused. The caller is not told which.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why a token was refused. The caller is not told which; the log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub(crate) enum TokenRefused {
     #[error("it is longer than 8 KiB")]
     TooLong,

@@ -33,6 +33,7 @@ mod limit;
 mod metrics;
 mod pod;
 mod pods;
+mod refusals;
 mod report;
 mod server;
 mod settings;
@@ -63,6 +64,7 @@ use issuer::TrustedIssuer;
 use limit::ReviewLimit;
 use metrics::Metrics;
 use pods::Pods;
+use refusals::Refusals;
 use turns::{OwnTurn, Turns};
 use watchers::Watchers;
 
@@ -108,6 +110,7 @@ struct Parts {
     watchers: Watchers,
     pods: Pods,
     review_limit: ReviewLimit,
+    refusals: Refusals,
     turns: Turns,
     /// The issuer as it comes from the operator, and as it was read last.
     issuer: Receiver<WorkloadIssuer>,
@@ -139,6 +142,7 @@ impl VaultService {
         let metrics = Metrics::new(registry);
         Ok(Self(Arc::new(Parts {
             pods: Pods::default(),
+            refusals: Refusals::default(),
             review_limit: ReviewLimit::new(settings.reviews_per_second),
             turns: Turns::new(vault.pool().options().get_max_connections()),
             watchers: Watchers::new(metrics.clone()),
@@ -179,6 +183,10 @@ impl VaultService {
 
     fn review_limit(&self) -> &ReviewLimit {
         &self.0.review_limit
+    }
+
+    fn refusals(&self) -> &Refusals {
+        &self.0.refusals
     }
 
     fn turns(&self) -> &Turns {

@@ -53,8 +53,8 @@ impl Controllers {
     }
 }
 
-/// Deletes a token, damaged or not: this only denies. Gives what its brokers
-/// must hear.
+/// Deletes a token, damaged or not: this only denies. Its damaged versions go on
+/// record. Gives what its brokers must hear.
 pub(super) async fn end_token(
     transaction: &mut PgConnection,
     tenant: &Tenant,
@@ -79,15 +79,25 @@ pub(super) async fn end_token(
     .fetch_all(&mut *transaction)
     .await?;
     for number in numbers {
-        let version = VersionRow::by_number(transaction, tenant.uuid(), id, number).await?;
-        let Some(version) = version else {
+        let Some(row) = VersionRow::by_number(transaction, tenant.uuid(), id, number).await? else {
             continue;
         };
-        let ended = match policy {
+        let verified = row.clone().verify(tenant.keys());
+        if let Err(failure) = &verified {
+            failure.record(&mut *transaction).await?;
+        }
+        let ended = match (verified, policy) {
             // A second deletion does not prolong the time.
-            DeletionPolicy::Retain if version.shred_time.is_some() => continue,
-            DeletionPolicy::Retain => version.into_dead(Some(now.after(RETENTION)), tenant.keys()),
-            DeletionPolicy::Shred => version.into_shredded(tenant.keys()),
+            (Ok(version), DeletionPolicy::Retain) if version.shred_time.is_some() => continue,
+            (Ok(version), DeletionPolicy::Retain) => {
+                version.into_dead(Some(now.after(RETENTION)), tenant.keys())
+            }
+            (Ok(version), DeletionPolicy::Shred) => version.into_shredded(tenant.keys()),
+            // Never served, and no MAC of ours may say when its keys go: it stays
+            // as it was found until a person restores it or deletes with `Shred`.
+            (Err(_), DeletionPolicy::Retain) => continue,
+            // That decides the deletion, and nothing in the row.
+            (Err(_), DeletionPolicy::Shred) => row.without_keys(),
         };
         ended.update(transaction).await?;
     }

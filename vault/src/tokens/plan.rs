@@ -56,12 +56,10 @@ impl Plan {
         let through_version = spec.through_version.max(through_before);
         let raised = through_version.filter(|_| through_version > through_before);
 
-        let known = spec.known_version.max(stored.highest_version);
-        let rolled_back = known.filter(|_| known > stored.newest_version.max(through_version));
         let all = stored.highest_version;
-        let kill = if rolled_back.is_some() {
+        let kill = if stored.rolled_back.is_some() {
             // Once: afterwards none is live.
-            all.filter(|_| stored.any_is_live)
+            all.filter(|_| stored.must_end)
         } else if stored.is_not_for(spec.user_uid) {
             all
         } else {
@@ -110,7 +108,7 @@ impl Plan {
                 .filter(|consumer| had.get(&consumer.service_account_name) != Some(*consumer))
                 .map(|consumer| Consumer::clone(consumer))
                 .collect(),
-            rolled_back,
+            rolled_back: stored.rolled_back,
             token,
             effects,
         }

@@ -6,8 +6,9 @@
 //! can still open the value.
 
 use bursar_seal::TenantId;
+use uuid::Uuid;
 
-use crate::error::VaultError;
+use crate::error::{DatabaseError, VaultError};
 use crate::rows::VersionRow;
 use crate::vault::Vault;
 
@@ -19,8 +20,9 @@ impl Vault {
     /// at any time. Gives the number of versions shredded.
     ///
     /// # Errors
-    /// When the database is away or refuses. A tenant whose keys do not open is
-    /// passed over: its values cannot be opened either.
+    /// When the database is away or lets nobody in. A tenant where anything else
+    /// fails (its keys do not open, say) is logged and passed over: the others do
+    /// not wait for it.
     pub async fn sweep_shred(&self) -> Result<u64, VaultError> {
         let tenants = sqlx::query_scalar!(
             "select distinct tenant_id from token_version where shred_time <= now()",
@@ -31,27 +33,37 @@ impl Vault {
         for tenant in tenants {
             match self.shred_tenant(tenant.into()).await {
                 Ok(count) => shredded += count,
-                Err(VaultError::Integrity(failure)) => {
-                    tracing::warn!(tenant = %failure.tenant, "not shredded: {failure}");
-                }
-                Err(error) => return Err(error),
+                Err(VaultError::Database(
+                    error @ (DatabaseError::Unavailable(_) | DatabaseError::Access(_)),
+                )) => return Err(error.into()),
+                Err(error) => tracing::warn!(%tenant, "not shredded: {error}"),
             }
         }
         Ok(shredded)
     }
 
+    /// A damaged version keeps its keys and goes on record: somebody else may have
+    /// set its time, to destroy what is in use.
     async fn shred_tenant(&self, id: TenantId) -> Result<u64, VaultError> {
         let mut shredded = 0;
+        let mut place = (Uuid::nil(), 0);
         loop {
             let transaction = self.pool().begin().await?;
             let (mut transaction, _, tenant) = self.lock_any_tenant(transaction, id).await?;
-            let due = VersionRow::due(&mut transaction, tenant.uuid(), BATCH).await?;
+            let due = VersionRow::due(&mut transaction, tenant.uuid(), place, BATCH).await?;
             let last = due.len() < BATCH as usize;
             for row in due {
-                row.into_shredded(tenant.keys())
-                    .update(&mut transaction)
-                    .await?;
-                shredded += 1;
+                place = (row.token_id, row.version);
+                match row.verify(tenant.keys()) {
+                    Ok(version) => {
+                        let row = version.into_shredded(tenant.keys());
+                        row.update(&mut transaction).await?;
+                        shredded += 1;
+                    }
+                    Err(failure) => {
+                        failure.record(&mut *transaction).await?;
+                    }
+                }
             }
             transaction.commit().await?;
             if last {

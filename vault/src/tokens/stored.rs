@@ -4,7 +4,7 @@ use bursar_seal::TokenVersion;
 use sqlx::PgConnection;
 
 use super::spec::TokenSpec;
-use super::versions::find_revoked;
+use super::versions::{any_is_live, find_revoked};
 use crate::db_time::{DbTime, db_now};
 use crate::error::VaultError;
 use crate::integrity::IntegrityFailure;
@@ -35,8 +35,11 @@ pub(super) struct Stored {
     pub(super) newest_is_revoked: bool,
     /// The highest number of any version.
     pub(super) highest_version: Option<TokenVersion>,
-    /// True when any version is live.
-    pub(super) any_is_live: bool,
+    /// What was known of the token and is not in the database any more.
+    pub(super) rolled_back: Option<TokenVersion>,
+    /// True when it went back in time and a version is still live. Damaged ones
+    /// are not: they are never served, and cannot be ended either.
+    pub(super) must_end: bool,
     /// A live token of the same name and another id.
     pub(super) rival: Option<TokenRow>,
     pub(super) damaged: Vec<IntegrityFailure>,
@@ -82,8 +85,8 @@ impl Stored {
             }
         }
 
-        let extent = VersionRow::extent(connection, id, spec.id).await?;
-        let highest_version = extent.highest.and_then(|version| version.try_into().ok());
+        let highest_version = VersionRow::highest(connection, id, spec.id).await?;
+        let highest_version = highest_version.and_then(|version| version.try_into().ok());
         let newest_version = token
             .as_ref()
             .map_or(highest_version, |token| token.newest_version);
@@ -106,6 +109,12 @@ impl Stored {
             }
             None => None,
         };
+
+        let through_before = token.as_ref().and_then(|token| token.through_version);
+        let known = spec.known_version.max(highest_version);
+        let stored = newest_version.max(spec.through_version).max(through_before);
+        let rolled_back = known.filter(|_| known > stored);
+        let must_end = rolled_back.is_some() && any_is_live(connection, tenant, spec.id).await?;
 
         let newest_is_revoked = match &newest {
             Some(newest) if newest.state == State::Live => {
@@ -134,7 +143,8 @@ impl Stored {
             newest,
             newest_is_revoked,
             highest_version,
-            any_is_live: extent.any_is_live,
+            rolled_back,
+            must_end,
             rival,
             damaged,
         })

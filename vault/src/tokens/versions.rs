@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use super::spec::{RefusedValue, TokenSpec};
 use crate::db_time::DbTime;
 use crate::error::KeyError;
-use crate::rows::{Origin, State, TokenRow, VersionRow, raise, value_context};
+use crate::rows::{Origin, State, TokenRow, Version, VersionRow, raise, value_context};
 use crate::tenant::Tenant;
 use crate::value::TokenValue;
 
@@ -44,14 +44,14 @@ pub(super) fn seal(
     Ok(row.authenticated(tenant.keys()))
 }
 
-/// Ends the versions up to `through`, or all of them. Their keys are kept.
-pub(crate) async fn kill_versions(
-    transaction: &mut PgConnection,
+/// The rows of a token's live versions up to `through`, or of all, not verified.
+async fn live(
+    connection: &mut PgConnection,
     tenant: &Tenant,
     token: TokenId,
     through: Option<TokenVersion>,
-) -> Result<(), sqlx::Error> {
-    let live = sqlx::query_scalar!(
+) -> Result<Vec<VersionRow>, sqlx::Error> {
+    let numbers = sqlx::query_scalar!(
         "select version from token_version
          where tenant_id = $1 and token_id = $2 and state = 'Live' and version <= $3
          order by version",
@@ -59,42 +59,102 @@ pub(crate) async fn kill_versions(
         token.as_uuid(),
         through.map_or(i32::MAX, i32::from),
     )
-    .fetch_all(&mut *transaction)
+    .fetch_all(&mut *connection)
     .await?;
-    for version in live {
-        if let Some(row) = VersionRow::by_number(transaction, tenant.uuid(), token, version).await?
-        {
-            row.into_dead(None, tenant.keys())
-                .update(transaction)
-                .await?;
-        }
+    let mut rows = Vec::new();
+    for number in numbers {
+        rows.extend(VersionRow::by_number(connection, tenant.uuid(), token, number).await?);
+    }
+    Ok(rows)
+}
+
+/// Whether a token has a live version that is to be believed.
+pub(super) async fn any_is_live(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    token: TokenId,
+) -> Result<bool, sqlx::Error> {
+    let rows = live(connection, tenant, token, None).await?;
+    Ok(rows
+        .into_iter()
+        .any(|row| row.verify(tenant.keys()).is_ok()))
+}
+
+/// Ends the versions up to `through`, or all of them. Their keys are kept. Damaged
+/// ones go on record.
+pub(crate) async fn kill_versions(
+    transaction: &mut PgConnection,
+    tenant: &Tenant,
+    token: TokenId,
+    through: Option<TokenVersion>,
+) -> Result<(), sqlx::Error> {
+    for row in live(transaction, tenant, token, through).await? {
+        kill(transaction, tenant, row).await?;
     }
     Ok(())
+}
+
+/// Ends a version. A damaged one goes on record and is left as it was found: it is
+/// never served, and under a MAC of ours what somebody else wrote there would be
+/// believed.
+async fn kill(
+    transaction: &mut PgConnection,
+    tenant: &Tenant,
+    row: VersionRow,
+) -> Result<(), sqlx::Error> {
+    match row.verify(tenant.keys()) {
+        Ok(version) => {
+            let dead = version.into_dead(None, tenant.keys());
+            dead.update(transaction).await
+        }
+        Err(failure) => failure.record(transaction).await.map(drop),
+    }
 }
 
 /// Remembers the values of a token's versions up to `through` as revoked on
 /// purpose, those of deleted tokens of the same name included: whoever recreates
 /// an object and revokes in one step means the value that was there.
+///
+/// Nobody knows the value of a damaged version by its fingerprint: it is not
+/// remembered, which goes on record and to the log.
 pub(super) async fn remember_revoked(
     transaction: &mut PgConnection,
     tenant: &Tenant,
     spec: &TokenSpec,
     through: TokenVersion,
 ) -> Result<(), sqlx::Error> {
+    let place = (spec.id, spec.name.as_str());
+    let rows = VersionRow::through(transaction, tenant.uuid(), place, through).await?;
+    for row in rows {
+        match row.verify(tenant.keys()) {
+            Ok(version) => remember(transaction, tenant, &version).await?,
+            Err(failure) => {
+                failure.record(&mut *transaction).await?;
+                tracing::error!(
+                    tenant = %failure.tenant,
+                    row = failure.row,
+                    "the value of a damaged version cannot be known again: it is not refused \
+                     should it come back, so make sure that its provider has ended it"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn remember(
+    transaction: &mut PgConnection,
+    tenant: &Tenant,
+    version: &Version,
+) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "insert into revoked_value (tenant_id, secret_version, fingerprint, token_id, version)
-         select version.tenant_id, version.secret_version, version.fingerprint,
-                version.token_id, version.version
-         from token_version as version
-         join token using (tenant_id, token_id)
-         where version.tenant_id = $1 and (token.token_id = $2 or token.name = $3)
-           and version.version <= $4
-         order by version.version
-         on conflict do nothing",
+         values ($1, $2, $3, $4, $5) on conflict do nothing",
         tenant.uuid(),
-        spec.id.as_uuid(),
-        spec.name.as_str(),
-        i32::from(through),
+        i32::from(version.secret_version),
+        &version.fingerprint.as_bytes()[..],
+        version.token.as_uuid(),
+        i32::from(version.version),
     )
     .execute(transaction)
     .await?;
@@ -124,13 +184,8 @@ pub(super) async fn kill_revoked(
         let Some(row) = row else {
             continue;
         };
-        // Afterwards its MAC fits again.
-        if let Err(failure) = row.clone().verify(tenant.keys()) {
-            failure.record(&mut *transaction).await?;
-        }
-        row.into_dead(None, tenant.keys())
-            .update(transaction)
-            .await?;
+        kill(transaction, tenant, row).await?;
+        // Damaged or not, nobody is to hold it any longer.
         killed.push((token, place.version));
     }
     Ok(killed)

@@ -90,9 +90,7 @@ async fn when_the_seven_days_are_over_the_keys_are_destroyed() {
         .unwrap();
 
     // Seven days later.
-    fixture
-        .tamper("update token_version set shred_time = shred_time - interval '7 days'")
-        .await;
+    fixture.seven_days_later(&tenant).await;
     assert_eq!(fixture.vault.sweep_shred().await.unwrap(), 1);
     assert_eq!(fixture.vault.sweep_shred().await.unwrap(), 0);
     let left = "select count(*) from token_version where ciphertext is not null";
@@ -115,10 +113,39 @@ async fn the_keys_of_a_retired_tenant_are_destroyed_in_time_too() {
         .await
         .unwrap();
     fixture.tenant("team").await;
-    fixture
-        .tamper("update token_version set shred_time = shred_time - interval '7 days'")
-        .await;
+    fixture.seven_days_later(&tenant).await;
     assert_eq!(fixture.vault.sweep_shred().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_tenant_whose_keys_cannot_be_had_does_not_keep_the_others_from_being_swept() {
+    let fixture = Fixture::new("sweep_others").await;
+    let mut tenants = Vec::new();
+    for namespace in ["locked", "team"] {
+        let tenant = fixture.tenant(namespace).await;
+        let ana = fixture.user(&tenant, "ana").await;
+        let spec = token("github", &ana);
+        fixture.apply(&tenant, &spec, "hunter2").await.unwrap();
+        fixture
+            .controllers
+            .delete_token(&tenant, spec.id, Some(DeletionPolicy::Retain))
+            .await
+            .unwrap();
+        fixture.seven_days_later(&tenant).await;
+        tenants.push(tenant);
+    }
+    let locked = tenants[0].id();
+    // No key is in memory there.
+    let restarted = fixture.restarted().await;
+    let change = format!("update tenant_key set root_version = 7 where tenant_id = '{locked}'");
+    assert_eq!(fixture.tamper(&change).await, 1);
+
+    assert_eq!(restarted.sweep_shred().await.unwrap(), 1);
+    let left = format!(
+        "select count(*) from token_version
+         where wrapped_key is not null and tenant_id = '{locked}'"
+    );
+    assert_eq!(fixture.count(&left).await, 1);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bursar_seal::{RootKey, RootKeyVersion, RootKeys, SystemRandom, TokenVersion};
 use bursar_testbed::Database;
+use bursar_vault::rows::{AuthenticatedRow, VersionRow};
 use bursar_vault::{
     Change, Controllers, Namespace, NamespaceUid, OpenError, Source, SystemClock, Tenant,
     TokenSpec, TokenState, UserSpec, Vault, VaultConfig, VaultError,
@@ -96,6 +97,28 @@ impl Fixture {
             .fetch_all(&self.sql)
             .await;
         rows.unwrap_or_else(|error| panic!("{statement}: {error}"))
+    }
+
+    /// Sets back by seven days when the keys of deleted versions are destroyed, as
+    /// if they had been deleted then.
+    pub(crate) async fn seven_days_later(&self, tenant: &Tenant) {
+        let rows: Vec<VersionRow> = self
+            .tamper_returning(&format!(
+                "update token_version set shred_time = shred_time - interval '7 days'
+                 where shred_time is not null and tenant_id = '{}' returning *",
+                tenant.id()
+            ))
+            .await;
+        for row in rows {
+            let mac = tenant.keys().newest().row_mac().mac(&row.content());
+            sqlx::query("update token_version set mac = $1 where token_id = $2 and version = $3")
+                .bind(&mac[..])
+                .bind(row.token_id)
+                .bind(row.version)
+                .execute(&self.sql)
+                .await
+                .unwrap();
+        }
     }
 
     pub(crate) async fn count(&self, query: &str) -> i64 {
