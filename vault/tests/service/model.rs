@@ -59,7 +59,7 @@ enum Question {
 /// An answer on its way back.
 #[derive(Clone)]
 enum Told {
-    Granted(u64, GrantResponse),
+    Granted(u64, Box<GrantResponse>),
     Recorded(u64),
 }
 
@@ -244,7 +244,7 @@ impl World<'_> {
             Question::Grant(request) => {
                 let number = request.request_no;
                 let answer = broker.client.clone().grant(broker.request(request)).await;
-                Some(Told::Granted(number, answer.ok()?.into_inner()))
+                Some(Told::Granted(number, Box::new(answer.ok()?.into_inner())))
             }
             Question::Report(request) => {
                 let seq = request.seq;

@@ -211,7 +211,10 @@ async fn a_quota_that_only_warns_counts_and_refuses_nothing() {
     limit.enforcement = Enforcement::Enforce;
     let state = bed.apply_quota(&team, &limit).await;
     assert!(!state.enforced, "something is held from before");
-    assert_eq!(events.recalled().await, [granted.allowance_id.clone()]);
+    assert_eq!(
+        events.recalled().await,
+        std::slice::from_ref(&granted.allowance_id)
+    );
     broker
         .report(vec![served(&granted, 3)], vec![granted.allowance_id])
         .await
