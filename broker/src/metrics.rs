@@ -156,6 +156,23 @@ mod tests {
     }
 
     #[test]
+    fn the_reference_has_every_metric_with_its_type() {
+        let page = include_str!("../../docs/reference.md");
+        let metrics = Metrics::new();
+        // One with labels shows once it has counted.
+        metrics.vault_call("Grant", "Ok");
+        let text = metrics.encode();
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let types: Vec<(&str, &str)> = types.filter_map(|line| line.split_once(' ')).collect();
+        assert_eq!(types.len(), 9, "{types:?}");
+        for (name, type_) in types {
+            let suffix = if type_ == "counter" { "_total" } else { "" };
+            let row = format!("| `{name}{suffix}` | {type_} |");
+            assert!(page.contains(&row), "no row {row:?}");
+        }
+    }
+
+    #[test]
     fn the_text_names_what_is_counted() {
         let metrics = Metrics::new();
         metrics.served.inc();
