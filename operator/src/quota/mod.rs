@@ -16,7 +16,7 @@ use crate::controller::{Progress, Reconciled, tell, uid, warn_of_damage, write_i
 use crate::directory::Place;
 use crate::failure::Failure;
 use crate::kind::{Guarded, Kind, Objects, has_finalizer, place};
-use crate::object::{add_finalizer, with_verdict};
+use crate::object::with_verdict;
 use crate::secrets::Secrets;
 
 impl Reconciled for TokenQuota {
@@ -64,8 +64,7 @@ impl Reconciled for TokenQuota {
             }
         };
 
-        add_finalizer(&context.client, object).await?;
-        let tenant = context.ensure_tenant(&namespace).await?;
+        let tenant = context.tenant_to_write(self, object).await?;
         let existing = dereference::existing(&namespace, context);
         let state = context.vault.apply_quota(&tenant, &spec, &existing).await?;
         warn_of_damage(object, self.conditions(), &state.damaged, context).await;

@@ -20,7 +20,7 @@ use crate::controller::{Progress, Reconciled, tell, uid, warn_of_damage, write_i
 use crate::directory::Place;
 use crate::failure::Failure;
 use crate::kind::{Guarded, Kind, Objects, has_finalizer, place};
-use crate::object::{VALUE_ENDS_IN_WHITESPACE, VERSION_STORED, add_finalizer, with_verdict};
+use crate::object::{VALUE_ENDS_IN_WHITESPACE, VERSION_STORED, with_verdict};
 use crate::secrets::Secrets;
 use validate::{SourceValue, Valid};
 
@@ -61,8 +61,7 @@ impl Reconciled for StoredToken {
             }
         };
 
-        add_finalizer(&context.client, object).await?;
-        let tenant = context.ensure_tenant(&namespace).await?;
+        let tenant = context.tenant_to_write(self, object).await?;
         let state = context
             .vault
             .apply_token(&tenant, &valid.spec, valid.source.as_source())

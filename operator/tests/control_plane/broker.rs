@@ -41,6 +41,7 @@ impl Broker {
             user_id: user.to_owned(),
             token: Some(token.to_owned()),
             want: 100,
+            waiting: 1,
         });
         let answer = self.vault.grant(request).await.unwrap().into_inner().answer;
         match answer {
