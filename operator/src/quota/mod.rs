@@ -36,7 +36,7 @@ impl Reconciled for TokenQuota {
     ) -> Result<Progress, Failure> {
         let (namespace, _) = place(self);
         let not_onboarded = match context.onboarding.secrets(&namespace) {
-            Secrets::Unknown => return Ok(Progress::Waiting),
+            Secrets::Unknown => return Ok(Progress::Waiting(None)),
             Secrets::NotOnboarded => Some(context.onboarding.missing(&namespace)),
             Secrets::Readable(_) => None,
         };
@@ -47,7 +47,7 @@ impl Reconciled for TokenQuota {
         {
             let verdict = verdict::not_stored(why.clone());
             tell(self, object, &verdict, context).await?;
-            return Ok(Progress::Waiting);
+            return Ok(Progress::Waiting(None));
         }
 
         let generation = self.metadata.generation;
@@ -60,7 +60,7 @@ impl Reconciled for TokenQuota {
                 let status = verdict::no_facts(self);
                 let status = with_verdict(status, &refused, generation, context.clock.now());
                 write_if_changed(self, object, status, context).await?;
-                return Ok(Progress::Refused);
+                return Ok(Progress::Refused(None));
             }
         };
 

@@ -31,7 +31,7 @@ impl Reconciled for TokenUser {
     ) -> Result<Progress, Failure> {
         let (namespace, _) = place(self);
         let not_onboarded = match context.onboarding.secrets(&namespace) {
-            Secrets::Unknown => return Ok(Progress::Waiting),
+            Secrets::Unknown => return Ok(Progress::Waiting(None)),
             Secrets::NotOnboarded => Some(context.onboarding.missing(&namespace)),
             Secrets::Readable(_) => None,
         };
@@ -42,7 +42,7 @@ impl Reconciled for TokenUser {
         {
             let verdict = verdict::not_stored(why.clone());
             tell(self, object, &verdict, context).await?;
-            return Ok(Progress::Waiting);
+            return Ok(Progress::Waiting(None));
         }
 
         let rivals = dereference::rivals(self, context);
