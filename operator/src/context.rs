@@ -2,20 +2,23 @@
 
 use std::sync::Arc;
 
+use bursar_crds::conditions;
+use bursar_crds::reasons::ConditionType;
 use bursar_crds::{StoredToken, TokenQuota, TokenUser};
 use bursar_vault::{Clock, Controllers, Namespace, NamespaceUid, Tenant, VaultError};
 use k8s_openapi::api::core::v1::Namespace as KubernetesNamespace;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::{Client, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 
 use crate::backoff::Backoff;
 use crate::config::Timing;
+use crate::controller::Reconciled;
 use crate::directory::{Directory, Place};
 use crate::failure::Failure;
-use crate::kind::Objects;
+use crate::kind::{Guarded, Objects, has_finalizer, place};
 use crate::metrics::Metrics;
-use crate::object::Events;
+use crate::object::{Events, add_finalizer};
 use crate::secrets::Onboarding;
 use crate::stop::Stop;
 
@@ -49,9 +52,28 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// The tenant of a namespace, made if it is new.
-    pub(crate) async fn ensure_tenant(&self, namespace: &str) -> Result<Tenant, Failure> {
-        let (name, uid) = self.namespace(namespace)?;
+    /// The tenant that an object's rows go to, made if it is new. The object has the finalizer
+    /// then.
+    pub(crate) async fn tenant_to_write<K: Reconciled>(
+        &self,
+        readable: &K,
+        object: &Guarded<K>,
+    ) -> Result<Tenant, Failure> {
+        let (namespace, _) = place(object);
+        let (name, uid) = self.namespace(&namespace)?;
+        // A namespace that was just recreated may still be listed as the one before it, whose
+        // tenant is not this object's. What has rows is of the namespace listed. The finalizer
+        // alone does not tell that: it may have come with a manifest, which a status cannot.
+        let ready = conditions::find(readable.conditions(), ConditionType::Ready);
+        let is_new = ready.is_none_or(|ready| ready.observed_generation.is_none());
+        if is_new || !has_finalizer(object) {
+            let namespaces = Api::<NamespaceMeta>::all(self.client.clone());
+            let live = namespaces.get_opt(&namespace).await?;
+            if live.and_then(|live| live.uid()).as_deref() != Some(uid.as_str()) {
+                return Err(Failure::NamespaceNotListed(namespace));
+            }
+        }
+        add_finalizer(&self.client, object).await?;
         Ok(self.vault.ensure_tenant(&name, &uid).await?)
     }
 

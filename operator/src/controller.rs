@@ -29,14 +29,15 @@ use crate::object::{
     write_status,
 };
 
-/// How an attempt at a readable object that is not being deleted went.
+/// How an attempt at a readable object that is not being deleted went. If a time is given, it is
+/// looked at again after that at the latest.
 pub(crate) enum Progress {
-    /// The vault holds what the spec says. Look again after this time, if given.
+    /// The vault holds what the spec says.
     Reconciled(Option<Duration>),
     /// The spec cannot be realised as it is; a condition says why.
-    Refused,
-    /// Nothing can be said yet; the object is woken when it can.
-    Waiting,
+    Refused(Option<Duration>),
+    /// Nothing new can be stored yet; the object is woken when it can.
+    Waiting(Option<Duration>),
 }
 
 /// A kind that is reconciled.
@@ -120,14 +121,14 @@ async fn attempt<K: Reconciled>(
     let (outcome, action) = match progress(&object, &context).await {
         Ok((outcome, Progress::Reconciled(again))) => {
             backoff.succeeded(&place);
-            (
-                outcome,
-                again.map_or_else(Action::await_change, Action::requeue),
-            )
+            (outcome, look_again(again))
         }
-        Ok((outcome, Progress::Waiting)) => (outcome, Action::await_change()),
+        Ok((outcome, Progress::Waiting(again))) => (outcome, look_again(again)),
         // Not everything that would mend it is watched: an unlabelled Secret, for one.
-        Ok((outcome, Progress::Refused)) => (outcome, Action::requeue(backoff.failed(&place))),
+        Ok((outcome, Progress::Refused(again))) => {
+            let pause = backoff.failed(&place);
+            (outcome, Action::requeue(again.unwrap_or(pause).min(pause)))
+        }
         Err(failure) if failure.is_superseded() => {
             context.superseded.stop();
             (failure.outcome(), Action::await_change())
@@ -142,6 +143,10 @@ async fn attempt<K: Reconciled>(
     Ok(action)
 }
 
+fn look_again(after: Option<Duration>) -> Action {
+    after.map_or_else(Action::await_change, Action::requeue)
+}
+
 async fn progress<K: Reconciled>(
     object: &Guarded<K>,
     context: &Context,
@@ -152,13 +157,13 @@ async fn progress<K: Reconciled>(
     }
     let DeserializeGuard(Ok(readable)) = object else {
         undecodable(object, context).await?;
-        return Ok((Outcome::Undecodable, Progress::Refused));
+        return Ok((Outcome::Undecodable, Progress::Refused(None)));
     };
     let progress = readable.reconcile(object, context).await?;
     let outcome = match progress {
         Progress::Reconciled(_) => Outcome::Reconciled,
-        Progress::Refused => Outcome::Refused,
-        Progress::Waiting => Outcome::Waiting,
+        Progress::Refused(_) => Outcome::Refused,
+        Progress::Waiting(_) => Outcome::Waiting,
     };
     Ok((outcome, progress))
 }

@@ -19,8 +19,8 @@ pub(crate) enum Failure {
     /// The Kubernetes API did not answer or refused.
     #[error("the Kubernetes API: {0}")]
     Kubernetes(#[source] Box<kube::Error>),
-    /// The object's namespace is not in the list of namespaces.
-    #[error("namespace {0} is not listed yet")]
+    /// The object's namespace is not in the list of namespaces, or as another that is gone.
+    #[error("namespace {0}, as it is now, is not listed yet: its objects wait until it is")]
     NamespaceNotListed(String),
     /// An object with a name or a UID that Kubernetes does not give.
     #[error("the object's metadata.name or metadata.uid is none that Kubernetes gives")]

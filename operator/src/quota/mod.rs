@@ -16,7 +16,7 @@ use crate::controller::{Progress, Reconciled, tell, uid, warn_of_damage, write_i
 use crate::directory::Place;
 use crate::failure::Failure;
 use crate::kind::{Guarded, Kind, Objects, has_finalizer, place};
-use crate::object::{add_finalizer, with_verdict};
+use crate::object::with_verdict;
 use crate::secrets::Secrets;
 
 impl Reconciled for TokenQuota {
@@ -36,7 +36,7 @@ impl Reconciled for TokenQuota {
     ) -> Result<Progress, Failure> {
         let (namespace, _) = place(self);
         let not_onboarded = match context.onboarding.secrets(&namespace) {
-            Secrets::Unknown => return Ok(Progress::Waiting),
+            Secrets::Unknown => return Ok(Progress::Waiting(None)),
             Secrets::NotOnboarded => Some(context.onboarding.missing(&namespace)),
             Secrets::Readable(_) => None,
         };
@@ -47,7 +47,7 @@ impl Reconciled for TokenQuota {
         {
             let verdict = verdict::not_stored(why.clone());
             tell(self, object, &verdict, context).await?;
-            return Ok(Progress::Waiting);
+            return Ok(Progress::Waiting(None));
         }
 
         let generation = self.metadata.generation;
@@ -60,12 +60,11 @@ impl Reconciled for TokenQuota {
                 let status = verdict::no_facts(self);
                 let status = with_verdict(status, &refused, generation, context.clock.now());
                 write_if_changed(self, object, status, context).await?;
-                return Ok(Progress::Refused);
+                return Ok(Progress::Refused(None));
             }
         };
 
-        add_finalizer(&context.client, object).await?;
-        let tenant = context.ensure_tenant(&namespace).await?;
+        let tenant = context.tenant_to_write(self, object).await?;
         let existing = dereference::existing(&namespace, context);
         let state = context.vault.apply_quota(&tenant, &spec, &existing).await?;
         warn_of_damage(object, self.conditions(), &state.damaged, context).await;

@@ -20,7 +20,7 @@ use crate::controller::{Progress, Reconciled, tell, uid, warn_of_damage, write_i
 use crate::directory::Place;
 use crate::failure::Failure;
 use crate::kind::{Guarded, Kind, Objects, has_finalizer, place};
-use crate::object::{VALUE_ENDS_IN_WHITESPACE, VERSION_STORED, add_finalizer, with_verdict};
+use crate::object::{VALUE_ENDS_IN_WHITESPACE, VERSION_STORED, with_verdict};
 use crate::secrets::Secrets;
 use validate::{SourceValue, Valid};
 
@@ -38,7 +38,7 @@ impl Reconciled for StoredToken {
     ) -> Result<Progress, Failure> {
         let (namespace, _) = place(self);
         let secrets = match context.onboarding.secrets(&namespace) {
-            Secrets::Unknown => return Ok(Progress::Waiting),
+            Secrets::Unknown => return Ok(Progress::Waiting(None)),
             Secrets::NotOnboarded => None,
             Secrets::Readable(secrets) => Some(secrets),
         };
@@ -47,22 +47,21 @@ impl Reconciled for StoredToken {
         if secrets.is_none() && !has_finalizer(self) {
             let verdict = verdict::not_stored(context.onboarding.missing(&namespace));
             tell(self, object, &verdict, context).await?;
-            return Ok(Progress::Waiting);
+            return Ok(Progress::Waiting(None));
         }
 
         let found = dereference::dereference(self, secrets.as_ref(), context).await?;
         let valid = match validate::validate(self, uid(self)?, found) {
             Ok(Some(valid)) => valid,
             // The Secret is about to be heard of.
-            Ok(None) => return Ok(Progress::Waiting),
+            Ok(None) => return Ok(Progress::Waiting(None)),
             Err(refused) => {
                 tell(self, object, &refused, context).await?;
-                return Ok(Progress::Refused);
+                return Ok(Progress::Refused(None));
             }
         };
 
-        add_finalizer(&context.client, object).await?;
-        let tenant = context.ensure_tenant(&namespace).await?;
+        let tenant = context.tenant_to_write(self, object).await?;
         let state = context
             .vault
             .apply_token(&tenant, &valid.spec, valid.source.as_source())
@@ -74,15 +73,11 @@ impl Reconciled for StoredToken {
         let now = context.clock.now();
         report(self, object, &valid, &state, context).await;
 
-        let (verdict, progress) = verdict::stored(self, &valid, &state, now);
+        let verdict = verdict::stored(self, &valid, &state);
         let status = verdict::facts(self.status.as_ref(), &valid, &state);
         let status = with_verdict(status, &verdict, self.metadata.generation, now);
         write_if_changed(self, object, status, context).await?;
-        match secrets {
-            Some(_) => Ok(progress),
-            // Woken when the namespace is onboarded.
-            None => Ok(Progress::Waiting),
-        }
+        Ok(verdict::progress(&verdict, &state, secrets.is_some()))
     }
 
     fn deletion_policy(&self) -> Option<DeletionPolicy> {

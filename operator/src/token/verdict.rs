@@ -7,7 +7,6 @@ use bursar_crds::reasons::{ConditionStatus, ReadyReason, Reason, UsableReason};
 use bursar_crds::{StoredToken, StoredTokenStatus};
 use bursar_seal::TokenVersion;
 use bursar_vault::{RefusedValue, Serving, TokenState};
-use jiff::Timestamp;
 
 use super::readers::Readers;
 use super::validate::{SourceValue, Valid};
@@ -46,12 +45,7 @@ pub(super) fn facts(
 }
 
 /// For a token that the vault holds.
-pub(super) fn stored(
-    token: &StoredToken,
-    valid: &Valid,
-    state: &TokenState,
-    now: Timestamp,
-) -> (Verdict, Progress) {
+pub(super) fn stored(token: &StoredToken, valid: &Valid, state: &TokenState) -> Verdict {
     let ready = match (&valid.source, state.refused) {
         (SourceValue::Unavailable(problem), _) => problem.clone(),
         // The source still has what was just revoked: that is the revocation itself, not a value
@@ -73,19 +67,25 @@ pub(super) fn stored(
         ),
         (_, None) => reconciled(),
     };
-    let progress = if ready.reason.status() == ConditionStatus::True {
-        let expires = valid.spec.expiration_time;
-        Progress::Reconciled(expires.and_then(|expires| until(expires, state, now)))
+    Verdict {
+        ready,
+        usable: Some(usable(token, valid, state)),
+    }
+}
+
+/// How the attempt went, by what came of it. Whatever that is, a served token is looked at again
+/// when it expires; what else keeps a token from being served ends by a change, and changes are
+/// heard of.
+pub(super) fn progress(verdict: &Verdict, state: &TokenState, onboarded: bool) -> Progress {
+    let again = state.expires_in.map(|pause| pause.min(LONGEST_PAUSE));
+    if !onboarded {
+        // Woken when the namespace is.
+        Progress::Waiting(again)
+    } else if verdict.ready.reason.status() == ConditionStatus::True {
+        Progress::Reconciled(again)
     } else {
-        Progress::Refused
-    };
-    (
-        Verdict {
-            ready,
-            usable: Some(usable(token, valid, state)),
-        },
-        progress,
-    )
+        Progress::Refused(again)
+    }
 }
 
 fn reconciled() -> Said<ReadyReason> {
@@ -171,15 +171,6 @@ fn no_version(state: &TokenState) -> String {
         }
         (_, None) => "No value was stored yet; Ready says why.".to_owned(),
     }
-}
-
-/// The pause until a served token expires.
-fn until(expires: Timestamp, state: &TokenState, now: Timestamp) -> Option<Duration> {
-    // By the database's clock, which may be a little behind: hence not before a second from now.
-    let pause = Duration::try_from(expires.duration_since(now)).unwrap_or_default();
-    let pause = pause.clamp(Duration::from_secs(1), LONGEST_PAUSE);
-    // Whatever else keeps it from being served ends by a change, and changes are heard of.
-    (state.serving == Serving::Serving).then_some(pause)
 }
 
 #[cfg(test)]

@@ -15,7 +15,6 @@ use crate::controller::{Progress, Reconciled, tell, uid, warn_of_damage};
 use crate::directory::Place;
 use crate::failure::Failure;
 use crate::kind::{Guarded, Kind, Objects, has_finalizer, place};
-use crate::object::add_finalizer;
 use crate::secrets::Secrets;
 
 impl Reconciled for TokenUser {
@@ -32,7 +31,7 @@ impl Reconciled for TokenUser {
     ) -> Result<Progress, Failure> {
         let (namespace, _) = place(self);
         let not_onboarded = match context.onboarding.secrets(&namespace) {
-            Secrets::Unknown => return Ok(Progress::Waiting),
+            Secrets::Unknown => return Ok(Progress::Waiting(None)),
             Secrets::NotOnboarded => Some(context.onboarding.missing(&namespace)),
             Secrets::Readable(_) => None,
         };
@@ -43,15 +42,14 @@ impl Reconciled for TokenUser {
         {
             let verdict = verdict::not_stored(why.clone());
             tell(self, object, &verdict, context).await?;
-            return Ok(Progress::Waiting);
+            return Ok(Progress::Waiting(None));
         }
 
         let rivals = dereference::rivals(self, context);
         let (spec, problem) = validate::validate(self, uid(self)?, &rivals)?;
         let problem = not_onboarded.or(problem);
 
-        add_finalizer(&context.client, object).await?;
-        let tenant = context.ensure_tenant(&namespace).await?;
+        let tenant = context.tenant_to_write(self, object).await?;
         let state = context.vault.apply_user(&tenant, &spec).await?;
         warn_of_damage(object, self.conditions(), &state.damaged, context).await;
 

@@ -57,9 +57,9 @@ pub(super) fn stored(
 pub(super) fn progress(verdict: &Verdict) -> Progress {
     match verdict.ready.reason {
         // Woken when that changes.
-        ReadyReason::NamespaceNotOnboarded => Progress::Waiting,
+        ReadyReason::NamespaceNotOnboarded => Progress::Waiting(None),
         reason if reason.status() == ConditionStatus::True => Progress::Reconciled(None),
-        _ => Progress::Refused,
+        _ => Progress::Refused(None),
     }
 }
 

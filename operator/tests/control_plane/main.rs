@@ -6,6 +6,7 @@
 //! change the kinds) take it for themselves while they do.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod api_server;
 mod broker;
 mod cable;
 mod database;
@@ -24,6 +25,7 @@ mod output;
 mod quiet;
 mod quota_faults;
 mod quotas;
+mod recreated;
 mod starting;
 mod tokens;
 mod users;

@@ -236,6 +236,13 @@ async fn a_clock_that_is_off_is_measured_and_the_databases_decides() {
     team.token_with("github", "ana", spec).await;
     team.wait::<StoredToken>("github", Usable, "False Expired")
         .await;
+    // By the operator's clock this is an hour and some seconds off.
+    let soon = SystemClock.now() + SignedDuration::from_secs(5);
+    let spec = json!({ "expirationTime": format!("{soon:.0}") });
+    team.token_with("github", "ana", spec).await;
+    team.serving("github", 1).await;
+    team.wait::<StoredToken>("github", Usable, "False Expired")
+        .await;
     assert!(
         until(LIMIT, PAUSE, async || an_hour_ahead(
             operator.page("metrics").await

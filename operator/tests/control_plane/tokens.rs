@@ -218,3 +218,37 @@ async fn a_token_expires_by_itself() {
         .await;
     assert_eq!(said(&token, Ready), "True Reconciled");
 }
+
+#[tokio::test]
+async fn a_token_expires_also_without_its_secret_and_in_a_namespace_that_is_not_onboarded_any_more()
+{
+    let team = Team::new().await;
+    team.user("ana").await;
+    team.secret("github", "planted-github").await;
+    team.token("github", "ana").await;
+    team.serving("github", 1).await;
+    team.remove_secret("github").await;
+    team.refused("github", "SourceNotFound").await;
+    expires(&team, "SourceNotFound").await;
+
+    team.token("github", "ana").await;
+    team.wait::<StoredToken>("github", Usable, "True Serving")
+        .await;
+    team.offboard().await;
+    team.refused("github", "NamespaceNotOnboarded").await;
+    expires(&team, "NamespaceNotOnboarded").await;
+}
+
+/// Gives the token some seconds to live, and waits until it is said to be dead; it is not ready
+/// all the while.
+async fn expires(team: &Team, reason: &str) {
+    let soon = SystemClock.now() + SignedDuration::from_secs(8);
+    let spec = json!({ "expirationTime": format!("{soon:.0}") });
+    team.token_with("github", "ana", spec).await;
+    team.wait::<StoredToken>("github", Usable, "True Serving")
+        .await;
+    let token = team
+        .wait::<StoredToken>("github", Usable, "False Expired")
+        .await;
+    assert_eq!(said(&token, Ready), format!("False {reason}"));
+}

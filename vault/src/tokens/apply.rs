@@ -280,11 +280,16 @@ fn finish(stored: Stored, plan: &Plan, decision: Decision) -> Result<TokenState,
             stored.newest.as_ref().map(|newest| newest.version_time),
         ),
     };
+    let serving = serving(&stored, plan, decision);
+    let expiration_time = plan.token.expiration_time;
     Ok(TokenState {
         newest_version,
         version_time: version_time.and_then(|time| time.timestamp()),
         through_version: plan.token.through_version,
-        serving: serving(&stored, plan, decision),
+        serving,
+        expires_in: expiration_time
+            .filter(|_| serving == Serving::Serving)
+            .map(|time| time.since(stored.now)),
         stored_new_version: matches!(decision, Decision::Store(_)),
         ended_elsewhere: false,
         refused: match decision {

@@ -1,5 +1,7 @@
 //! What the controllers say of a token, and what they are told.
 
+use std::time::Duration;
+
 use bursar_seal::{TokenId, TokenVersion};
 use jiff::Timestamp;
 
@@ -55,6 +57,9 @@ pub struct TokenState {
     pub through_version: Option<TokenVersion>,
     /// Whether a read would succeed now.
     pub serving: Serving,
+    /// How long until `expiration_time` comes, by the database's clock; `None`
+    /// unless the token is served until then.
+    pub expires_in: Option<Duration>,
     /// True when this call stored a new version.
     pub stored_new_version: bool,
     /// True when this call ended versions of other tokens too, because it revoked

@@ -12,7 +12,7 @@ use bursar_vault::{
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use super::{facts, stored};
+use super::{facts, progress, stored};
 use crate::controller::Progress;
 use crate::object::Said;
 use crate::token::readers::Readers;
@@ -48,13 +48,13 @@ fn token(served_user: Option<Uuid>) -> StoredToken {
     token
 }
 
-fn valid(source: SourceValue, expires: Option<Timestamp>) -> Valid {
+fn valid(source: SourceValue) -> Valid {
     let spec = TokenSpec {
         id: TokenId::from(Uuid::nil()),
         name: TokenName::try_from("github").unwrap(),
         user_uid: UserUid::from(Uuid::nil()),
         provider: Provider::try_from("github").unwrap(),
-        expiration_time: expires,
+        expiration_time: None,
         consumers: None,
         through_version: None,
         deletion_policy: rows::DeletionPolicy::Retain,
@@ -78,6 +78,7 @@ fn state(serving: Serving) -> TokenState {
         version_time: Some(now() + SignedDuration::from_millis(1)),
         through_version: None,
         serving,
+        expires_in: None,
         stored_new_version: false,
         ended_elsewhere: false,
         refused: None,
@@ -86,7 +87,7 @@ fn state(serving: Serving) -> TokenState {
 }
 
 fn reasons(valid: &Valid, state: &TokenState) -> (ReadyReason, UsableReason) {
-    let (verdict, _) = stored(&token(Some(Uuid::nil())), valid, state, now());
+    let verdict = stored(&token(Some(Uuid::nil())), valid, state);
     (verdict.ready.reason, verdict.usable.unwrap().reason)
 }
 
@@ -99,7 +100,7 @@ fn a_deliberate_revocation_leaves_ready_true() {
         (Serving::UserSuspended, UsableReason::UserSuspended),
         (Serving::IntegrityFailure, UsableReason::IntegrityFailure),
     ] {
-        let said = reasons(&valid(good(), None), &state(serving));
+        let said = reasons(&valid(good()), &state(serving));
         assert_eq!(said, (ReadyReason::Reconciled, usable));
     }
 }
@@ -107,7 +108,7 @@ fn a_deliberate_revocation_leaves_ready_true() {
 #[test]
 fn a_missing_source_leaves_the_newest_version_usable() {
     let problem = SourceValue::Unavailable(Said::new(ReadyReason::SourceNotFound, "m"));
-    let said = reasons(&valid(problem, None), &state(Serving::Serving));
+    let said = reasons(&valid(problem), &state(Serving::Serving));
     assert_eq!(said, (ReadyReason::SourceNotFound, UsableReason::Serving));
 }
 
@@ -115,7 +116,7 @@ fn a_missing_source_leaves_the_newest_version_usable() {
 fn a_token_that_nobody_may_read_is_not_usable_and_what_ends_it_comes_first() {
     let unread = Valid {
         readers: Readers::Nobody("why".to_owned()),
-        ..valid(good(), None)
+        ..valid(good())
     };
     for (serving, usable) in [
         (Serving::Serving, UsableReason::NoReader),
@@ -134,10 +135,10 @@ fn a_token_that_nobody_may_read_is_not_usable_and_what_ends_it_comes_first() {
 fn a_token_that_some_may_read_serves_and_says_who_may_not() {
     let some = Valid {
         readers: Readers::SomeListed("Not x.".to_owned()),
-        ..valid(good(), None)
+        ..valid(good())
     };
     let token = token(Some(Uuid::nil()));
-    let (verdict, _) = stored(&token, &some, &state(Serving::Serving), now());
+    let verdict = stored(&token, &some, &state(Serving::Serving));
     let usable = verdict.usable.unwrap();
     assert_eq!(usable.reason, UsableReason::Serving);
     assert!(usable.message.ends_with(" Not x."), "{}", usable.message);
@@ -150,7 +151,7 @@ fn a_token_that_serves_on_after_a_revocation_says_up_to_where_it_reached() {
         ..state(Serving::Serving)
     };
     let token = token(Some(Uuid::nil()));
-    let (verdict, _) = stored(&token, &valid(good(), None), &state, now());
+    let verdict = stored(&token, &valid(good()), &state);
     let message = verdict.usable.unwrap().message;
     assert_eq!(
         message,
@@ -169,7 +170,7 @@ fn a_revoked_value_is_refused_unless_the_source_just_still_has_it() {
             refused: Some(reused),
             ..state(Serving::RevokedBySpec)
         };
-        reasons(&valid(good(), None), &state).0
+        reasons(&valid(good()), &state).0
     };
     assert_eq!(
         ready(Uuid::max(), 2),
@@ -197,7 +198,7 @@ fn a_token_without_a_version_says_whether_the_sources_value_is_a_revoked_one() {
             ..state(Serving::NoVersion)
         };
         let token = token(Some(Uuid::nil()));
-        let (verdict, _) = stored(&token, &valid(good(), None), &state, now());
+        let verdict = stored(&token, &valid(good()), &state);
         let usable = verdict.usable.unwrap();
         assert_eq!(usable.reason, UsableReason::NoVersion);
         usable.message
@@ -216,10 +217,10 @@ fn a_token_without_a_version_says_whether_the_sources_value_is_a_revoked_one() {
 
 #[test]
 fn a_version_of_an_earlier_user_is_told_from_none_at_all() {
-    let valid = valid(good(), None);
+    let valid = valid(good());
     let state = state(Serving::NoVersion);
     let usable = |served_user| {
-        let (verdict, _) = stored(&token(served_user), &valid, &state, now());
+        let verdict = stored(&token(served_user), &valid, &state);
         verdict.usable.unwrap().reason
     };
     assert_eq!(usable(Some(Uuid::max())), UsableReason::UserReplaced);
@@ -237,40 +238,36 @@ fn a_version_of_an_earlier_user_is_told_from_none_at_all() {
 
 #[test]
 fn status_holds_whole_seconds_so_that_it_reads_back_as_it_was_written() {
-    let status = facts(None, &valid(good(), None), &state(Serving::Serving));
+    let status = facts(None, &valid(good()), &state(Serving::Serving));
     assert_eq!(status.version_time.unwrap().0, now());
     assert_eq!(status.version, Some(2));
 }
 
 #[test]
-fn a_token_is_looked_at_again_when_it_expires() {
-    let pause = |expires: SignedDuration, serving| {
-        let valid = valid(good(), Some(now() + expires));
-        match stored(&token(None), &valid, &state(serving), now()).1 {
-            Progress::Reconciled(pause) => pause,
-            _ => panic!("it is reconciled"),
-        }
+fn a_token_is_looked_at_again_when_it_expires_however_the_attempt_went() {
+    let missing = || SourceValue::Unavailable(Said::new(ReadyReason::SourceNotFound, "m"));
+    let pauses = |expires_in| {
+        let state = TokenState {
+            expires_in,
+            ..state(Serving::Serving)
+        };
+        let with = |source, onboarded| {
+            let verdict = stored(&token(None), &valid(source), &state);
+            progress(&verdict, &state, onboarded)
+        };
+        let Progress::Reconciled(reconciled) = with(good(), true) else {
+            panic!("it is reconciled");
+        };
+        let Progress::Refused(refused) = with(missing(), true) else {
+            panic!("it is refused");
+        };
+        let Progress::Waiting(waiting) = with(missing(), false) else {
+            panic!("it waits");
+        };
+        [reconciled, refused, waiting]
     };
-    let hour = SignedDuration::from_hours(1);
-    assert_eq!(
-        pause(hour, Serving::Serving),
-        Some(Duration::from_secs(3600))
-    );
-    assert_eq!(
-        pause(hour * 1000, Serving::Serving),
-        Some(Duration::from_secs(86_400))
-    );
-    // The database's clock is behind ours: not a busy loop.
-    assert_eq!(pause(-hour, Serving::Serving), Some(Duration::from_secs(1)));
-    for ended in [
-        Serving::Expired,
-        Serving::RevokedBySpec,
-        Serving::UserSuspended,
-    ] {
-        assert_eq!(
-            pause(-hour, ended),
-            None,
-            "{ended:?} is not looked at for ever"
-        );
-    }
+    let (hour, day) = (Duration::from_secs(3600), Duration::from_secs(86_400));
+    assert_eq!(pauses(Some(hour)), [Some(hour); 3]);
+    assert_eq!(pauses(Some(day * 1000)), [Some(day); 3]);
+    assert_eq!(pauses(None), [None; 3]);
 }
