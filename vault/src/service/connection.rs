@@ -15,10 +15,10 @@ use std::time::Duration;
 use bursar_wire::tls::ServerStream;
 use futures::future::{AbortHandle, Abortable, Pending, pending};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 use tonic::transport::server::Connected;
 
+use super::places::StrangersPlace;
 use super::pods::{Full, Pods, Seat};
 use super::watchers::WatcherId;
 
@@ -36,17 +36,17 @@ struct Inner {
 
 enum Peer {
     /// Nobody we know: it takes a place among those.
-    Stranger { _place: OwnedSemaphorePermit },
+    Stranger { _place: StrangersPlace },
     /// A run of a broker: it is one of its pod's connections.
     Attached(Seat),
 }
 
 impl Place {
-    fn new(number: u64, permit: OwnedSemaphorePermit, close: AbortHandle) -> Self {
+    fn new(number: u64, place: StrangersPlace, close: AbortHandle) -> Self {
         Self(Arc::new(Inner {
             number,
             close,
-            peer: Mutex::new(Peer::Stranger { _place: permit }),
+            peer: Mutex::new(Peer::Stranger { _place: place }),
         }))
     }
 
@@ -93,14 +93,14 @@ impl Connection {
     pub(crate) fn new(
         tls: ServerStream,
         number: u64,
-        permit: OwnedSemaphorePermit,
+        place: StrangersPlace,
         time_to_attach: Duration,
     ) -> Self {
         let deadline = Box::pin(tokio::time::sleep(time_to_attach));
         let (close, registration) = AbortHandle::new_pair();
         Self {
             tls,
-            place: Place::new(number, permit, close),
+            place: Place::new(number, place, close),
             deadline,
             closed: Abortable::new(pending(), registration),
         }

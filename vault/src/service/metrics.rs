@@ -18,6 +18,7 @@ pub(crate) struct Metrics {
     pub(crate) watchers: Gauge,
     pub(crate) slow_watchers: Counter,
     pub(crate) failed_handshakes: Counter,
+    pub(crate) crowded_sources: Counter,
     pub(crate) failed_polls: Counter,
     pub(crate) resyncs: Counter,
     pub(crate) unaccounted: Counter,
@@ -169,6 +170,11 @@ impl Metrics {
             "failed_handshakes",
             "Connections that did not finish TLS",
             metrics.failed_handshakes.clone(),
+        );
+        registry.register(
+            "crowded_sources",
+            "Connections closed because too many from their address had not attached",
+            metrics.crowded_sources.clone(),
         );
         registry.register(
             "failed_polls",

@@ -31,6 +31,7 @@ mod issuer;
 mod jwt;
 mod limit;
 mod metrics;
+mod places;
 mod pod;
 mod pods;
 mod refusals;

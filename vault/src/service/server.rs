@@ -8,7 +8,7 @@ use bursar_wire::tls;
 use bursar_wire::v1alpha1::vault_server::VaultServer;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
@@ -17,6 +17,7 @@ use tower::filter::AsyncFilterLayer;
 
 use super::VaultService;
 use super::connection::Connection;
+use super::places::{Places, StrangersPlace};
 use super::stranger;
 
 /// The largest message a broker may send, in bytes: a report of as many records
@@ -114,15 +115,17 @@ async fn accept(
     stopping: watch::Receiver<bool>,
 ) {
     let acceptor = TlsAcceptor::from(Arc::new(tls));
-    let places = Arc::new(Semaphore::new(service.settings().unattached_connections));
+    let settings = service.settings();
+    let all = Arc::new(Semaphore::new(settings.unattached_connections));
+    let places = Places::new(settings.unattached_connections_of_source);
     let mut stop = std::pin::pin!(stopped(stopping));
     for number in 0.. {
         let next = async {
             // With no place left, newcomers wait in the kernel's queue.
-            let permit = Arc::clone(&places).acquire_owned().await;
+            let permit = Arc::clone(&all).acquire_owned().await;
             let permit = permit.map_err(io::Error::other)?;
-            let (tcp, _) = listener.accept().await?;
-            io::Result::Ok((tcp, permit))
+            let (tcp, source) = listener.accept().await?;
+            io::Result::Ok((tcp, places.take(source.ip(), permit)))
         };
         let next = tokio::select! {
             biased;
@@ -130,9 +133,12 @@ async fn accept(
             next = next => next,
         };
         match next {
-            Ok((tcp, permit)) => {
-                let greeting = greet(service.clone(), acceptor.clone(), tcp, number, permit);
+            Ok((tcp, Some(place))) => {
+                let greeting = greet(service.clone(), acceptor.clone(), tcp, number, place);
                 tokio::spawn(hand_over(greeting, accepted.clone()));
+            }
+            Ok((_closed, None)) => {
+                service.metrics().crowded_sources.inc();
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -148,12 +154,12 @@ async fn greet(
     acceptor: TlsAcceptor,
     tcp: TcpStream,
     number: u64,
-    permit: OwnedSemaphorePermit,
+    place: StrangersPlace,
 ) -> Option<Connection> {
     match tls::accept(&acceptor, tcp).await {
         Ok(tls) => {
             let time_to_attach = service.settings().time_to_attach;
-            Some(Connection::new(tls, number, permit, time_to_attach))
+            Some(Connection::new(tls, number, place, time_to_attach))
         }
         Err(error) => {
             service.metrics().failed_handshakes.inc();

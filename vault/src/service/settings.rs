@@ -20,6 +20,8 @@ pub struct Settings {
     pub reviews_per_second: usize,
     /// Connections that have not attached, at any time. 1,000.
     pub unattached_connections: usize,
+    /// Those from one IP address, at least 1; more are closed at once. 100.
+    pub unattached_connections_of_source: usize,
     /// How long a connection may stay without attaching: longer than any attach
     /// waits for its review. 30 seconds.
     pub time_to_attach: Duration,
@@ -40,6 +42,7 @@ impl Default for Settings {
             review_grace: Duration::from_secs(300),
             reviews_per_second: 20,
             unattached_connections: 1_000,
+            unattached_connections_of_source: 100,
             time_to_attach: Duration::from_secs(30),
             lapse_grace: Duration::from_secs(30),
             sweep_interval: Duration::from_secs(5),
@@ -55,6 +58,10 @@ impl fmt::Debug for Settings {
             .field("review_grace", &self.review_grace)
             .field("reviews_per_second", &self.reviews_per_second)
             .field("unattached_connections", &self.unattached_connections)
+            .field(
+                "unattached_connections_of_source",
+                &self.unattached_connections_of_source,
+            )
             .field("time_to_attach", &self.time_to_attach)
             .field("lapse_grace", &self.lapse_grace)
             .field("sweep_interval", &self.sweep_interval)

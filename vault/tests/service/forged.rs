@@ -1,5 +1,8 @@
 //! Forged, expired and foreign broker tokens: all refused, and with one answer.
 
+use std::cell::RefCell;
+use std::io::{self, Write};
+
 use bursar_wire::v1alpha1::AttachRequest;
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -54,6 +57,52 @@ async fn no_forged_token_attaches() {
         broker.attach(&token).await.unwrap();
     }
     replica.stop().await;
+}
+
+thread_local! {
+    /// What is logged on this thread: a test, and its replicas, have one of their own.
+    static LOG: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+struct ThreadLog;
+
+impl Write for ThreadLog {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        LOG.with_borrow_mut(|log| log.write(line))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_log_says_once_why_tokens_are_refused_and_never_what_they_are() {
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_ansi(false)
+        .with_writer(|| ThreadLog)
+        .init();
+    let bed = Bed::new("forged_log").await;
+    let replica = bed.replica().await;
+    let team = bed.team("team").await;
+    let mut claims = Pod::new(&team, "app").claims();
+    claims["exp"] = json!(now() - 60);
+    let token = bed.cluster.ec.sign(&claims);
+    let mut broker = Broker::connect(&replica, &bed.authority).await;
+    for _ in 0..10 {
+        assert!(broker.attach(&token).await.is_err());
+    }
+    replica.stop().await;
+
+    let log = String::from_utf8(LOG.take()).unwrap();
+    let said: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("a broker's token was refused"))
+        .collect();
+    assert_eq!(said.len(), 1, "{log}");
+    assert!(said[0].contains("it has expired"), "{log}");
+    assert!(token.split('.').all(|part| !log.contains(part)), "{log}");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::Code;
@@ -133,6 +133,51 @@ async fn a_connection_that_does_not_attach_is_closed() {
     // Who has attached stays.
     assert!(events.loses_nothing().await);
     known.describe("ana").await.unwrap();
+    replica.stop().await;
+}
+
+/// A plain connection from this address of the machine's own.
+async fn connect_from(source: [u8; 4], replica: &Replica) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((source, 0).into()).unwrap();
+    socket.connect(replica.address).await.unwrap()
+}
+
+#[tokio::test]
+async fn one_address_does_not_take_all_places_of_those_who_have_not_attached() {
+    let bed = Bed::new("transport_source").await;
+    let settings = Settings {
+        unattached_connections: 4,
+        unattached_connections_of_source: 3,
+        ..Settings::default()
+    };
+    let replica = bed.replica_with(settings).await;
+    let team = bed.team("team").await;
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        silent.push(connect_from([127, 0, 0, 2], &replica).await);
+    }
+    // As many more as it likes: each is closed at once.
+    for _ in 0..3 {
+        let mut refused = connect_from([127, 0, 0, 2], &replica).await;
+        let closed = tokio::time::timeout(DEADLINE, refused.read(&mut [0; 64])).await;
+        assert_eq!(closed.expect("it was not closed").unwrap_or(0), 0);
+    }
+    until_metric(&replica, "bursar_vault_crowded_sources_total", 3).await;
+    // 127.0.0.1 is not kept out, and takes no place once it has attached.
+    for _ in 0..4 {
+        bed.broker(&replica, &team, "app").await;
+    }
+    // Nor is the other, once one of its connections has gone.
+    silent.pop();
+    let read = until(DEADLINE, Duration::from_millis(10), async || {
+        let mut again = connect_from([127, 0, 0, 2], &replica).await;
+        let mut buffer = [0; 64];
+        let closed = again.read(&mut buffer);
+        let waited = tokio::time::timeout(Duration::from_millis(200), closed).await;
+        waited.is_err().then_some(())
+    });
+    read.await.expect("its place was not free again");
     replica.stop().await;
 }
 
