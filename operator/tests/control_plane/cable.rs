@@ -1,4 +1,4 @@
-//! The way to Postgres, which can be cut.
+//! The way to Postgres, or to a vault, which can be cut and laid elsewhere.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,10 +6,11 @@ use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// Carries bytes between its own port and Postgres, while it is whole.
+/// Carries bytes between its own port and its target, while it is whole.
 #[derive(Clone)]
 pub(crate) struct Cable {
     whole: Arc<watch::Sender<bool>>,
+    target: Arc<watch::Sender<SocketAddr>>,
     port: u16,
 }
 
@@ -19,8 +20,18 @@ impl Cable {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let whole = Arc::new(watch::Sender::new(true));
-        tokio::spawn(carry_all(listener, target, whole.subscribe()));
-        Self { whole, port }
+        let target = Arc::new(watch::Sender::new(target));
+        tokio::spawn(carry_all(listener, target.subscribe(), whole.subscribe()));
+        Self {
+            whole,
+            target,
+            port,
+        }
+    }
+
+    /// Lays its other end elsewhere, for connections to come.
+    pub(crate) fn lead_to(&self, target: SocketAddr) {
+        self.target.send_replace(target);
     }
 
     /// Its end that clients connect to, on 127.0.0.1.
@@ -44,10 +55,15 @@ impl Drop for Cut<'_> {
     }
 }
 
-async fn carry_all(listener: TcpListener, target: SocketAddr, whole: watch::Receiver<bool>) {
+async fn carry_all(
+    listener: TcpListener,
+    target: watch::Receiver<SocketAddr>,
+    whole: watch::Receiver<bool>,
+) {
     while let Ok((client, _)) = listener.accept().await {
         // One that is not let through is closed at once.
         if *whole.borrow() {
+            let target = *target.borrow();
             tokio::spawn(carry(client, target, whole.clone()));
         }
     }

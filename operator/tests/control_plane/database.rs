@@ -73,6 +73,33 @@ impl Rows {
             > 0
     }
 
+    /// How many of its allowances brokers still hold.
+    pub(crate) async fn open_allowances(&self) -> i64 {
+        self.count(
+            "select count(*) from allowance join tenant using (tenant_id)
+             where namespace = $1 and state = 'Open'",
+        )
+        .await
+    }
+
+    /// How many of its accesses are on record as brokers told of them.
+    pub(crate) async fn served(&self) -> i64 {
+        self.count(
+            "select coalesce(sum(count), 0)::bigint from access_record join tenant using (tenant_id)
+             where namespace = $1 and outcome = 'Served'",
+        )
+        .await
+    }
+
+    /// How many records say that a broker did not tell.
+    pub(crate) async fn unaccounted(&self) -> i64 {
+        self.count(
+            "select count(*) from access_record join tenant using (tenant_id)
+             where namespace = $1 and outcome <> 'Served'",
+        )
+        .await
+    }
+
     /// Every row of the namespace with the transaction that wrote it.
     pub(crate) async fn snapshot(&self) -> Vec<String> {
         let tables = [

@@ -26,6 +26,7 @@ mod quiet;
 mod quota_faults;
 mod quotas;
 mod recreated;
+mod replicas;
 mod starting;
 mod tokens;
 mod users;

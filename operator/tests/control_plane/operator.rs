@@ -13,6 +13,7 @@ use bursar_testbed::{Database, free_port, shared, until};
 use bursar_vault::SystemClock;
 use clap::Parser;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use tokio::process::Child;
 use tokio::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard, oneshot};
 
 use crate::cable::Cable;
@@ -164,7 +165,34 @@ impl Operator {
 
     /// Where brokers connect to.
     pub(crate) fn vault(&self) -> String {
-        format!("https://127.0.0.1:{}", self.vault_port)
+        format!("https://{}", self.vault_address())
+    }
+
+    /// The same without the scheme.
+    pub(crate) fn vault_address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.vault_port).into()
+    }
+
+    /// A process that serves the same vault at a port, and leaves the objects to this operator;
+    /// it is ready.
+    pub(crate) async fn vault_process(&self, port: u16) -> Child {
+        let pages = free_port().unwrap();
+        let process = tokio::process::Command::new(env!("CARGO_BIN_EXE_bursar-operator"))
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("BURSAR_DATABASE_URL", &self.database.owner_url)
+            .env("BURSAR_ROOT_KEY_DIR", &self.root_keys)
+            .args(["--no-controllers", "--log-format=json"])
+            .arg(format!("--listen=127.0.0.1:{port}"))
+            .arg(format!("--metrics-listen=127.0.0.1:{pages}"))
+            .stderr(std::process::Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let ready = until(LIMIT, PAUSE, async || {
+            page(pages, "readyz").await.filter(|page| page == "ok\n")
+        });
+        assert!(ready.await.is_some());
+        process
     }
 }
 

@@ -297,30 +297,7 @@ async fn another_operator_ends_the_controllers_of_the_first_but_not_its_vault() 
 #[tokio::test]
 async fn a_process_told_to_end_says_not_ready_and_exits_with_0() {
     let operator = operator().await;
-    let keys = root_key_folder("operator-root-keys", &[7; 32]);
-    let pages = free_port().unwrap();
-    let kubeconfig = shared()
-        .kubeconfig_for_service_account("bursar-system", "bursar-operator")
-        .await
-        .unwrap();
-    let mut process = tokio::process::Command::new(env!("CARGO_BIN_EXE_bursar-operator"))
-        .env("KUBECONFIG", kubeconfig)
-        .env("BURSAR_DATABASE_URL", &operator.database.owner_url)
-        .env("BURSAR_ROOT_KEY_DIR", keys)
-        .args([
-            "--no-controllers",
-            "--listen=127.0.0.1:0",
-            "--log-format=json",
-        ])
-        .arg(format!("--metrics-listen=127.0.0.1:{pages}"))
-        .stderr(std::process::Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let ready = until(LIMIT, PAUSE, async || {
-        page(pages, "readyz").await.filter(|page| page == "ok\n")
-    });
-    assert!(ready.await.is_some());
+    let mut process = operator.vault_process(0).await;
     let pid = process.id().unwrap().to_string();
     std::process::Command::new("kill")
         .args(["-TERM", &pid])
