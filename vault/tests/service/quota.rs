@@ -157,12 +157,11 @@ async fn a_period_begins_anew_and_what_is_returned_goes_where_it_was_charged() {
     let replica = bed.replica().await;
     let (team, ana) = team(&bed).await;
     let mut limit = quota("limit", ana, 10);
-    limit.window = Window::Period(NonZeroU32::new(3).unwrap());
+    limit.window = Window::Period(NonZeroU32::new(3_600).unwrap());
     bed.apply_quota(&team, &limit).await;
 
     let mut broker = bed.broker(&replica, &team, "app").await;
     let first = broker.granted("ana", "github").await;
-    assert!(first.expires_in_ms <= 3_000, "it ends with its window");
     let held = first.units;
     let mut rest = Vec::new();
     let retry_after_ms = loop {
@@ -171,8 +170,12 @@ async fn a_period_begins_anew_and_what_is_returned_goes_where_it_was_charged() {
             Err(denied) => break denied.retry_after_ms.unwrap(),
         }
     };
-    assert!(retry_after_ms <= 3_000);
-    tokio::time::sleep(Duration::from_millis(retry_after_ms)).await;
+    assert!(retry_after_ms <= 3_600_000);
+    // An hour passes.
+    for table in ["quota_window", "allowance_charge"] {
+        bed.tamper(&format!("update {table} set window_no = window_no - 1"))
+            .await;
+    }
 
     let next = broker.granted("ana", "github").await;
     let windows = "select count(*) from quota_window";
@@ -189,6 +192,26 @@ async fn a_period_begins_anew_and_what_is_returned_goes_where_it_was_charged() {
     assert_eq!(bed.count(&of_window("asc")).await, i64::from(rest));
     assert_eq!(bed.count(&of_window("desc")).await, i64::from(next.units));
     assert_eq!(bed.count(UNBALANCED).await, 0);
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn an_allowance_ends_with_the_window_it_was_charged_to() {
+    let bed = Bed::new("quota_window_end").await;
+    let replica = bed.replica().await;
+    let (team, ana) = team(&bed).await;
+    let mut limit = quota("limit", ana, 1_000);
+    limit.window = Window::Period(NonZeroU32::new(2).unwrap());
+    bed.apply_quota(&team, &limit).await;
+    let mut broker = bed.broker(&replica, &team, "app").await;
+    for _ in 0..5 {
+        let granted = broker.granted("ana", "github").await;
+        assert!(granted.expires_in_ms <= 2_000, "{}", granted.expires_in_ms);
+    }
+    let beyond = "select count(*) from allowance a
+                  join allowance_charge c using (tenant_id, allowance_id)
+                  where a.expires_time > to_timestamp((c.window_no + 1) * 2)";
+    assert_eq!(bed.count(beyond).await, 0);
     replica.stop().await;
 }
 
