@@ -324,6 +324,10 @@ declare
     v_rest bigint;
     v_sharers bigint;
     v_window record;
+    -- What is locked and checked, and so what is charged: by then there may be newer windows.
+    v_usages uuid[] := '{}';
+    v_window_nos bigint[] := '{}';
+    v_limits bigint[] := '{}';
 begin
     granted := p_want;
     exhausted := '{}';
@@ -348,6 +352,9 @@ begin
         for no key update of w
     loop
         v_expires := least(v_expires, v_window.end_time);
+        v_usages := array_append(v_usages, v_window.usage_id);
+        v_window_nos := array_append(v_window_nos, v_window.window_no);
+        v_limits := array_append(v_limits, v_window.units);
         continue when v_window.units is null;
         v_rest := v_window.units - v_window.charged;
         if v_rest <= 0 then
@@ -380,15 +387,15 @@ begin
     with charged as (
         update quota_window w
         set charged = w.charged + granted, cap = greatest(w.cap, u.units)
-        from unnest(p_usages, p_limits) as u (usage_id, units)
+        from unnest(v_usages, v_window_nos, v_limits) as u (usage_id, window_no, units)
         where w.tenant_id = p_tenant and w.usage_id = u.usage_id
-          and w.window_no = (select max(window_no) from quota_window n
-                             where n.tenant_id = p_tenant and n.usage_id = u.usage_id)
+          and w.window_no = u.window_no
         returning w.usage_id, w.window_no
     )
     insert into allowance_charge (tenant_id, allowance_id, usage_id, window_no, incarnation_id)
     select p_tenant, p_allowance, usage_id, window_no, p_incarnation from charged;
-    expires_in_ms := floor(extract(epoch from v_expires - clock_timestamp()) * 1000);
+    -- It may have ended while a window was waited for.
+    expires_in_ms := greatest(0, floor(extract(epoch from v_expires - clock_timestamp()) * 1000));
 end
 $$;
 

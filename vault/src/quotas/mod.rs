@@ -84,7 +84,7 @@ impl Controllers {
         let stored = Stored::read(&mut snapshot, tenant).await?;
         let set = stored.believed(&mut snapshot, tenant, existing).await?;
         let plan = Plan::of(spec, &stored, set);
-        if plan.is_empty() {
+        if !plan.differs {
             let state = state(&mut snapshot, tenant, &plan, stored.damaged).await?;
             snapshot.commit().await?;
             integrity::record_all(self.vault(), &state.damaged).await?;
@@ -214,10 +214,6 @@ impl Plan {
             stricter,
             looser,
         }
-    }
-
-    const fn is_empty(&self) -> bool {
-        !self.differs
     }
 }
 

@@ -180,24 +180,24 @@ impl VaultService {
         }
         for (tenant, changed) in tokens {
             let holders = in_time(holders(connection, tenant, &changed)).await?;
-            for (id, fallen) in holders {
-                for event in fallen.events() {
-                    self.watchers().tell(id, event);
-                }
-            }
+            self.tell_holders(holders);
         }
         for (tenant, usages) in used_up {
             let holders = in_time(sharers(connection, tenant, &usages)).await?;
-            for (id, fallen) in holders {
-                for event in fallen.events() {
-                    self.watchers().tell(id, event);
-                }
-            }
+            self.tell_holders(holders);
         }
         for tenant in widened {
             self.watchers().tell_tenant(tenant, &forget_denials());
         }
         Ok(())
+    }
+
+    fn tell_holders(&self, holders: HashMap<WatcherId, Fallen>) {
+        for (id, fallen) in holders {
+            for event in fallen.events() {
+                self.watchers().tell(id, event);
+            }
+        }
     }
 
     async fn watch_fences(&self) {

@@ -20,7 +20,6 @@ use super::incarnation::{Claimed, Running};
 use super::metrics;
 use super::stages::Stage;
 use super::unix_ms;
-use crate::changes::{self, Change};
 use crate::db_time::DbTime;
 use crate::names::{Counter, TokenName, UserName};
 use crate::quotas::{self, Charge, UsageId};
@@ -149,7 +148,6 @@ impl VaultService {
         let mut transaction = self.vault().pool().begin().await?;
         let running = self.lock(&mut transaction, claimed).await?;
         wish.check_number(running.last_request_no)?;
-        let repeated = running.last_request_no == wish.number;
 
         let mut reader = Reader {
             tenant: &claimed.tenant,
@@ -159,34 +157,30 @@ impl VaultService {
         let entitled = entitled(&mut reader, &running, wish).await?;
         let failures = reader.failures;
 
-        let decision = if repeated {
+        let decision = if running.last_request_no == wish.number {
             let earlier = running.last_allowance;
             again(&mut transaction, claimed, earlier, entitled).await?
         } else {
-            let decision = match entitled {
-                Ok(entitled) => {
-                    self.open(&mut transaction, claimed, &running, wish, entitled)
-                        .await?
-                }
-                Err(refusal) => Decision::Denied(refusal),
-            };
-            match &decision {
-                Decision::Denied(Refusal::QuotaExhausted(_)) if may_come_back => {
-                    return Ok(decision);
-                }
-                Decision::Denied(refusal) => {
-                    let service_account = &running.incarnation.service_account_name;
-                    let tenant = &claimed.tenant;
-                    denial::count(&mut *transaction, tenant, service_account, refusal).await?;
-                    store_answer(&mut transaction, claimed, wish.number, None).await?;
-                }
-                Decision::Granted(_, allowance) => {
+            match self
+                .open(&mut transaction, claimed, &running, wish, entitled)
+                .await?
+            {
+                Ok((entitled, allowance)) => {
                     let answer = Some(allowance.id);
                     store_answer(&mut transaction, claimed, wish.number, answer).await?;
+                    Decision::Granted(entitled, allowance)
                 }
-                Decision::Void(_) => {}
+                Err(refusal @ Refusal::QuotaExhausted(_)) if may_come_back => {
+                    return Ok(Decision::Denied(refusal));
+                }
+                Err(refusal) => {
+                    let service_account = &running.incarnation.service_account_name;
+                    let tenant = &claimed.tenant;
+                    denial::count(&mut *transaction, tenant, service_account, &refusal).await?;
+                    store_answer(&mut transaction, claimed, wish.number, None).await?;
+                    Decision::Denied(refusal)
+                }
             }
-            decision
         };
         self.reached(Stage::GrantDecided).await;
         transaction.commit().await?;
@@ -194,16 +188,20 @@ impl VaultService {
         Ok(decision)
     }
 
-    /// Opens a new allowance: until the lease, the token or a window of a quota ends,
-    /// by the database's clock; or says which quotas are used up.
+    /// Opens a new allowance for who is entitled: until the lease, the token or a window
+    /// of a quota ends, by the database's clock; or says which quotas are used up.
     async fn open(
         &self,
         connection: &mut PgConnection,
         claimed: &Claimed,
         running: &Running,
         wish: &Wish,
-        entitled: Entitled,
-    ) -> Result<Decision, CallError> {
+        entitled: Result<Entitled, Refusal>,
+    ) -> Result<Result<(Box<Entitled>, Allowance), Refusal>, CallError> {
+        let entitled = match entitled {
+            Ok(entitled) => Box::new(entitled),
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         if self.open_allowances(connection, claimed).await? >= MOST_OPEN {
             return Err(CallError::TooManyOpen);
         }
@@ -239,15 +237,16 @@ impl VaultService {
         .fetch_one(connection)
         .await?;
         Ok(match opened.expires_in_ms {
-            Some(expires_in_ms) => Decision::Granted(
-                Box::new(entitled),
-                Allowance {
+            Some(expires_in_ms) => {
+                let granted = opened.granted;
+                let allowance = Allowance {
                     id,
-                    granted: opened.granted,
+                    granted,
                     expires_in_ms,
-                },
-            ),
-            None => Decision::Denied(Refusal::QuotaExhausted(Exhausted {
+                };
+                Ok((entitled, allowance))
+            }
+            None => Err(Refusal::QuotaExhausted(Exhausted {
                 usages: opened.exhausted.into_iter().map(UsageId::from).collect(),
                 retry_in_ms: opened.retry_in_ms,
             })),
@@ -271,43 +270,6 @@ impl VaultService {
         )
         .fetch_one(connection)
         .await
-    }
-
-    /// Asks all who hold something of these usages for what is left of it. False when
-    /// nobody holds anything: then nothing can come back.
-    async fn ask_back(&self, claimed: &Claimed, usages: &[UsageId]) -> Result<bool, CallError> {
-        let ids: Vec<Uuid> = usages.iter().map(|usage| usage.as_uuid()).collect();
-        let tenant = &claimed.tenant;
-        let mut transaction = self.vault().pool().begin().await?;
-        // Those that are locked are being reported, or asked for by another.
-        let asked = sqlx::query!(
-            "update allowance set recalled = true
-             where tenant_id = $1 and allowance_id in (
-                 select a.allowance_id from allowance a
-                 join allowance_charge c
-                     on c.tenant_id = a.tenant_id and c.allowance_id = a.allowance_id
-                 where a.tenant_id = $1 and c.usage_id = any($2) and c.open
-                   and a.state = 'Open' and not a.recalled
-                 for no key update of a skip locked)",
-            tenant.uuid(),
-            &ids,
-        )
-        .execute(&mut *transaction)
-        .await?;
-        if asked.rows_affected() > 0 {
-            let returns: Vec<_> = usages.iter().copied().map(Change::Return).collect();
-            changes::append(&mut transaction, tenant.shard(), tenant.id(), &returns).await?;
-        }
-        transaction.commit().await?;
-        let held = sqlx::query_scalar!(
-            r#"select exists (select from allowance_charge
-                              where tenant_id = $1 and usage_id = any($2) and open) as "held!""#,
-            tenant.uuid(),
-            &ids,
-        )
-        .fetch_one(self.vault().pool())
-        .await?;
-        Ok(held)
     }
 
     /// Whether what the allowance was granted on is still so, in a new snapshot.

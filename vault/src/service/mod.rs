@@ -6,7 +6,7 @@
 //! | call | module | rules |
 //! |---|---|---|
 //! | Attach | `attach`, `jwt`, `limit`, `pods` | local verification, then a review by the API server; one live incarnation for each pod |
-//! | Grant | `grant`, `entitlement` | commit, then read again in a new snapshot, then answer |
+//! | Grant | `grant`, `entitlement`, `ask_back` | commit, then read again in a new snapshot, then answer |
 //! | Report | `report`, `account` | each batch once and in order, or the incarnation is fenced |
 //! | Watch | `watch`, `watchers`, `feed` | register, read what was missed, then tell what happens |
 //! | DescribeUser | `describe`, `entitlement` | metadata only |
@@ -16,6 +16,7 @@
 //! tenants' unwrapped keys.
 
 mod account;
+mod ask_back;
 mod attach;
 mod connection;
 mod damage;

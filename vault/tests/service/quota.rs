@@ -216,6 +216,42 @@ async fn an_allowance_ends_with_the_window_it_was_charged_to() {
 }
 
 #[tokio::test]
+async fn what_was_checked_is_what_is_charged_though_the_next_window_begins_meanwhile() {
+    let bed = Bed::new("quota_meanwhile").await;
+    let replica = bed.replica().await;
+    let (team, ana) = team(&bed).await;
+    let mut limit = quota("limit", ana, 10);
+    limit.window = Window::Period(NonZeroU32::new(3_600).unwrap());
+    bed.apply_quota(&team, &limit).await;
+    let mut broker = bed.broker(&replica, &team, "app").await;
+    assert_eq!(broker.granted("ana", "github").await.units, 5);
+
+    // The next grant has chosen its window and waits for it.
+    let mut held = bed.sql.begin().await.unwrap();
+    sqlx::query("select from quota_window for update")
+        .execute(&mut *held)
+        .await
+        .unwrap();
+    let asking = tokio::spawn(async move { broker.granted("ana", "github").await.units });
+    let waiting = "select count(*) from pg_stat_activity
+                   where datname = current_database() and wait_event_type = 'Lock'";
+    bed.until_count(waiting, 1).await;
+    // Another one, whose clock is ahead, has used up the next.
+    bed.tamper(
+        "insert into quota_window (tenant_id, usage_id, window_no, description, charged, cap)
+         select tenant_id, usage_id, window_no + 1, description, 10, 10 from quota_window",
+    )
+    .await;
+    held.commit().await.unwrap();
+    assert_eq!(asking.await.unwrap(), 2);
+    let charged = bed
+        .texts("select charged::text from quota_window order by window_no")
+        .await;
+    assert_eq!(charged, ["7", "10"]);
+    replica.stop().await;
+}
+
+#[tokio::test]
 async fn a_quota_that_only_warns_counts_and_refuses_nothing() {
     let bed = Bed::new("quota_warn").await;
     let replica = bed.replica().await;
