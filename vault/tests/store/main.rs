@@ -11,12 +11,14 @@ mod deletion;
 mod fixture;
 mod integrity;
 mod leaks;
+mod migrating;
 mod opening;
 mod outage;
 mod repair;
 mod reuse;
 mod revocation;
 mod rollback;
+mod runtime_role;
 #[path = "../shared/specs.rs"]
 mod specs;
 mod swaps;
