@@ -33,6 +33,15 @@ pub struct Migrate {
     /// The role that the operator connects as, which is granted what it needs
     #[arg(long, env = "BURSAR_RUNTIME_ROLE", value_name = "ROLE")]
     runtime_role: String,
+
+    /// How long accesses stay on record, in days; the operator deletes what is older
+    #[arg(
+        long,
+        env = "BURSAR_AUDIT_RETENTION_DAYS",
+        default_value_t = 90,
+        value_parser = clap::value_parser!(u16).range(1..)
+    )]
+    audit_retention_days: u16,
 }
 
 impl Command {
@@ -64,6 +73,7 @@ impl From<Migrate> for Migration {
             database_url: arguments.database_url,
             insecure_database: arguments.insecure_database,
             runtime_role: arguments.runtime_role,
+            audit_retention_days: arguments.audit_retention_days,
         }
     }
 }

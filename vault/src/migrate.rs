@@ -15,6 +15,8 @@ pub struct Migration {
     pub insecure_database: bool,
     /// The role that the operator connects as.
     pub runtime_role: String,
+    /// How long records of the audit are kept, in days of UTC; at least 1.
+    pub audit_retention_days: u16,
 }
 
 /// Why a database was not migrated. What was applied before stays.
@@ -94,6 +96,15 @@ pub async fn migrate(migration: &Migration) -> Result<Vec<i64>, MigrateError> {
     )
     .execute(&mut connection)
     .await?;
+    sqlx::query!(
+        "update audit_retention set days = $1 where days <> $1",
+        i32::from(migration.audit_retention_days),
+    )
+    .execute(&mut connection)
+    .await?;
+    sqlx::query!("select create_audit_partitions()")
+        .execute(&mut connection)
+        .await?;
     // The lock goes with the connection.
     connection.close().await?;
     let missing = MIGRATIONS.iter().map(|migration| migration.version);

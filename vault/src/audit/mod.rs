@@ -6,7 +6,9 @@
 //! with what people did, under the lock of the chain's head.
 
 mod chain;
+mod partitions;
 mod record;
 
 pub(crate) use chain::append;
+pub(crate) use partitions::provide as provide_partitions;
 pub use record::{Outcome, Record};

@@ -6,6 +6,7 @@
     reason = "a helper that fails has failed its test"
 )]
 
+mod audit_rights;
 mod damaged_versions;
 mod deletion;
 mod fixture;

@@ -15,6 +15,7 @@ fn of(database: &Database) -> Migration {
         database_url: database.owner_url.clone(),
         insecure_database: false,
         runtime_role: database.runtime_role.clone(),
+        audit_retention_days: 90,
     }
 }
 
