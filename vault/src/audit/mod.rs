@@ -9,6 +9,6 @@ mod chain;
 mod partitions;
 mod record;
 
-pub(crate) use chain::append;
+pub(crate) use chain::{Head, append, chained, head_mac};
 pub(crate) use partitions::provide as provide_partitions;
 pub use record::{Outcome, Record};
