@@ -69,6 +69,8 @@ create table token_user (
     -- Raised by every change of who may read or whether.
     epoch bigint not null check (epoch >= 1),
     deleted_time timestamptz,
+    -- For people: not under the MAC.
+    suspended_time timestamptz,
     key_version integer not null,
     mac bytea not null check (octet_length(mac) = 32),
     primary key (tenant_id, user_uid),
@@ -143,6 +145,8 @@ create table token_version (
     version_time timestamptz not null,
     -- For a deleted token that is retained: when the keys are destroyed.
     shred_time timestamptz,
+    -- When it ceased to be live. For people: not under the MAC.
+    dead_time timestamptz,
     key_version integer not null,
     wrapped_key bytea,
     ciphertext bytea,
@@ -277,12 +281,16 @@ create table allowance (
     recalled boolean not null default false,
     granted_time timestamptz not null default now(),
     expires_time timestamptz not null,
+    -- When the holder closed it, or when it lapsed.
+    closed_time timestamptz,
     primary key (tenant_id, allowance_id),
     foreign key (tenant_id, incarnation_id) references incarnation,
     foreign key (tenant_id, token_id, version) references token_version,
     check (used + returned <= granted)
 );
 create index allowance_open_by_token on allowance (tenant_id, token_id) where state = 'Open';
+create index allowance_closed_by_token on allowance (tenant_id, token_id, closed_time)
+    where closed_time is not null;
 create index allowance_open_by_incarnation on allowance (tenant_id, incarnation_id) where state = 'Open';
 create index allowance_open_by_expiry on allowance (expires_time) where state = 'Open';
 

@@ -191,7 +191,8 @@ async fn store_balances(
         states.push(balance.state.as_str().to_owned());
     }
     sqlx::query!(
-        "update allowance a set used = n.used, returned = n.returned, state = n.state
+        "update allowance a set used = n.used, returned = n.returned, state = n.state,
+             closed_time = case when n.state = a.state then a.closed_time else clock_timestamp() end
          from unnest($2::uuid[], $3::int[], $4::int[], $5::text[])
               as n (allowance_id, used, returned, state)
          where a.tenant_id = $1 and a.allowance_id = n.allowance_id",

@@ -31,6 +31,7 @@
 
 mod apply;
 mod delete;
+mod drain;
 mod plan;
 mod shred;
 mod spec;
@@ -38,5 +39,6 @@ mod stored;
 mod versions;
 
 pub use delete::RETENTION;
+pub use drain::Drain;
 pub use spec::{RefusedValue, Serving, Source, TokenSpec, TokenState};
 pub(crate) use versions::kill_versions;

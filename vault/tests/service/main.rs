@@ -13,6 +13,7 @@ mod attach;
 mod away;
 mod crowd;
 mod describe;
+mod drain;
 mod floods;
 mod forged;
 mod grant;
