@@ -498,6 +498,9 @@ create table access_record (
     primary key (tenant_id, chain_id, record_no, recorded_time)
 ) partition by range (recorded_time);
 create index access_record_by_token on access_record (tenant_id, token_id, recorded_time);
+-- What was recorded lately, of all tokens: records lie nearly in the order of their times.
+create index access_record_by_time on access_record using brin (recorded_time)
+    with (pages_per_range = 16, autosummarize = on);
 
 -- Where each chain ends, and where it begins once older records were dropped.
 -- Not authenticated: the last record and the checkpoints tell of a changed one.

@@ -45,7 +45,9 @@ pub use quotas::{QuotaSpec, QuotaState, UsageId};
 pub use tenant::Tenant;
 pub use tenant_keys::TenantKeys;
 pub use term::Term;
-pub use tokens::{Drain, RETENTION, RefusedValue, Serving, Source, TokenSpec, TokenState};
+pub use tokens::{
+    Drain, RETENTION, RefusedValue, Serving, Source, TokenSpec, TokenState, TokenUse,
+};
 pub use users::{UserSpec, UserState};
 pub use value::{MAX_VALUE_BYTES, TokenValue, ValueError};
 pub use vault::Vault;
