@@ -8,5 +8,5 @@
 mod chain;
 mod record;
 
-pub(crate) use chain::append;
+pub(crate) use chain::{Head, append, chained, head_mac};
 pub use record::{Outcome, Record};
