@@ -69,6 +69,8 @@ create table token_user (
     -- Raised by every change of who may read or whether.
     epoch bigint not null check (epoch >= 1),
     deleted_time timestamptz,
+    -- For people: not under the MAC.
+    suspended_time timestamptz,
     key_version integer not null,
     mac bytea not null check (octet_length(mac) = 32),
     primary key (tenant_id, user_uid),
@@ -143,6 +145,8 @@ create table token_version (
     version_time timestamptz not null,
     -- For a deleted token that is retained: when the keys are destroyed.
     shred_time timestamptz,
+    -- When it ceased to be live. For people: not under the MAC.
+    dead_time timestamptz,
     key_version integer not null,
     wrapped_key bytea,
     ciphertext bytea,
@@ -279,12 +283,16 @@ create table allowance (
     recalled boolean not null default false,
     granted_time timestamptz not null default now(),
     expires_time timestamptz not null,
+    -- When the holder closed it, or when it lapsed.
+    closed_time timestamptz,
     primary key (tenant_id, allowance_id),
     foreign key (tenant_id, incarnation_id) references incarnation,
     foreign key (tenant_id, token_id, version) references token_version,
     check (used + returned <= granted)
 );
 create index allowance_open_by_token on allowance (tenant_id, token_id) where state = 'Open';
+create index allowance_closed_by_token on allowance (tenant_id, token_id, closed_time)
+    where closed_time is not null;
 create index allowance_open_by_incarnation on allowance (tenant_id, incarnation_id) where state = 'Open';
 create index allowance_open_by_expiry on allowance (expires_time) where state = 'Open';
 -- What is over is deleted in the end, and after it its incarnation.
@@ -496,6 +504,9 @@ create table access_record (
     primary key (tenant_id, chain_id, record_no, recorded_time)
 ) partition by range (recorded_time);
 create index access_record_by_token on access_record (tenant_id, token_id, recorded_time);
+-- What was recorded lately, of all tokens: records lie nearly in the order of their times.
+create index access_record_by_time on access_record using brin (recorded_time)
+    with (pages_per_range = 16, autosummarize = on);
 
 -- Where each chain ends, and where it begins once older records were dropped.
 -- Not authenticated: the last record and the checkpoints tell of a changed one.
@@ -578,7 +589,8 @@ create function store_report(
     p_refunded uuid[], p_units integer[], p_records access_record[]
 ) returns void language plpgsql as $$
 begin
-    update allowance a set used = n.used, returned = n.returned, state = n.state
+    update allowance a set used = n.used, returned = n.returned, state = n.state,
+        closed_time = case when n.state = a.state then a.closed_time else clock_timestamp() end
     from unnest(p_allowances, p_used, p_returned, p_states)
          as n (allowance_id, used, returned, state)
     where a.tenant_id = p_tenant and a.allowance_id = n.allowance_id;

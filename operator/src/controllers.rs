@@ -28,6 +28,7 @@ use crate::readiness::{Part, Readiness};
 use crate::secrets::{Onboarding, OnboardingMeans};
 use crate::stop::Stop;
 use crate::tls::{Authority, Bundle};
+use crate::token::{follow_exhausted, follow_uses};
 
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -62,6 +63,8 @@ pub(crate) async fn run(means: Means, stop: &Stop) {
         Arc::clone(&means.recovered),
         Arc::clone(&context),
     ));
+    watches.spawn(follow_uses(Arc::clone(&context)));
+    watches.spawn(follow_exhausted(Arc::clone(&context)));
 
     means.metrics.controllers_active(true);
     let end = Stop::new();

@@ -51,7 +51,9 @@ pub use schema::SchemaError;
 pub use tenant::Tenant;
 pub use tenant_keys::TenantKeys;
 pub use term::Term;
-pub use tokens::{RETENTION, RefusedValue, Serving, Source, TokenSpec, TokenState};
+pub use tokens::{
+    Drain, RETENTION, RefusedValue, Serving, Source, TokenSpec, TokenState, TokenUse,
+};
 pub use users::{UserSpec, UserState};
 pub use value::{MAX_VALUE_BYTES, TokenValue, ValueError};
 pub use vault::Vault;

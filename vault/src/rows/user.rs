@@ -144,13 +144,15 @@ impl UserRow {
     pub(crate) async fn write(&self, transaction: &mut PgConnection) -> Result<(), sqlx::Error> {
         sqlx::query!(
             "insert into token_user (tenant_id, user_uid, name, email, role, suspended, epoch,
-                                     deleted_time, key_version, mac)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+                                     deleted_time, suspended_time, key_version, mac)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, case when $6 then now() end, $9, $10)
              on conflict (tenant_id, user_uid) do update set
                  name = excluded.name, email = excluded.email, role = excluded.role,
                  suspended = excluded.suspended, epoch = excluded.epoch,
-                 deleted_time = excluded.deleted_time, key_version = excluded.key_version,
-                 mac = excluded.mac",
+                 deleted_time = excluded.deleted_time,
+                 suspended_time = case when excluded.suspended
+                     then coalesce(token_user.suspended_time, excluded.suspended_time) end,
+                 key_version = excluded.key_version, mac = excluded.mac",
             self.tenant_id,
             self.user_uid,
             self.name,

@@ -318,7 +318,9 @@ impl VersionRow {
     pub(crate) async fn update(&self, transaction: &mut PgConnection) -> Result<(), sqlx::Error> {
         sqlx::query!(
             "update token_version set state = $4, shred_time = $5, wrapped_key = $6,
-                                      ciphertext = $7, key_version = $8, mac = $9
+                                      ciphertext = $7, key_version = $8, mac = $9,
+                                      dead_time = case when $4 <> 'Live'
+                                          then coalesce(dead_time, now()) end
              where tenant_id = $1 and token_id = $2 and version = $3",
             self.tenant_id,
             self.token_id,

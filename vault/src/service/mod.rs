@@ -75,6 +75,7 @@ pub use issuer::{IssuerError, WorkloadIssuer};
 pub use jwt::BROKER_AUDIENCE;
 pub use pod::{PodReviewer, ReviewError, ReviewedPod};
 pub use server::serve;
+pub(crate) use settings::LAPSE_GRACE;
 pub use settings::Settings;
 pub use stages::{NoStages, Stage, Stages};
 pub use watchers::EventStream;

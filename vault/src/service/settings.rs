@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use super::stages::{NoStages, Stages};
 
+/// [`Settings::lapse_grace`], unless told.
+pub(crate) const LAPSE_GRACE: Duration = Duration::from_secs(30);
+
 /// Settings of the vault service. The defaults are those of the documentation.
 #[derive(Clone)]
 pub struct Settings {
@@ -46,7 +49,7 @@ impl Default for Settings {
             unattached_connections: 1_000,
             unattached_connections_of_source: 100,
             time_to_attach: Duration::from_secs(30),
-            lapse_grace: Duration::from_secs(30),
+            lapse_grace: LAPSE_GRACE,
             sweep_interval: Duration::from_secs(5),
             trim_interval: Duration::from_secs(3600),
             stages: Arc::new(NoStages),

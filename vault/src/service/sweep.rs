@@ -111,7 +111,7 @@ impl VaultService {
         }
         let lapsed = sqlx::query!(
             r#"with lapsed as (
-                   update allowance set state = 'Lapsed'
+                   update allowance set state = 'Lapsed', closed_time = clock_timestamp()
                    where tenant_id = $1 and incarnation_id = $2 and state = 'Open'
                      and expires_time < now() - make_interval(secs => $3)
                    returning *

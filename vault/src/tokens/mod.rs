@@ -31,12 +31,16 @@
 
 mod apply;
 mod delete;
+mod drain;
 mod plan;
 mod shred;
 mod spec;
 mod stored;
+mod uses;
 mod versions;
 
 pub use delete::RETENTION;
+pub use drain::Drain;
 pub use spec::{RefusedValue, Serving, Source, TokenSpec, TokenState};
+pub use uses::TokenUse;
 pub(crate) use versions::kill_versions;
