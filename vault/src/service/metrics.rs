@@ -23,6 +23,8 @@ pub(crate) struct Metrics {
     pub(crate) resyncs: Counter,
     pub(crate) unaccounted: Counter,
     pub(crate) failed_sweeps: Counter,
+    pub(crate) failed_trims: Counter,
+    pub(crate) audit_days_ahead: Gauge,
 }
 
 /// How an attach ended.
@@ -195,6 +197,16 @@ impl Metrics {
             "failed_sweeps",
             "Sweeps of lapsed allowances that failed",
             metrics.failed_sweeps.clone(),
+        );
+        registry.register(
+            "failed_trims",
+            "Times that rows without use could not be deleted",
+            metrics.failed_trims.clone(),
+        );
+        registry.register(
+            "audit_days_ahead",
+            "Days after today that accesses can be recorded in; alarm below 2",
+            metrics.audit_days_ahead.clone(),
         );
         metrics.start_at_zero();
         metrics

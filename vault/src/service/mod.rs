@@ -42,6 +42,7 @@ mod settings;
 mod stages;
 mod stranger;
 mod sweep;
+mod trim;
 mod turns;
 mod watch;
 mod watchers;

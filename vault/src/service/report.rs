@@ -12,6 +12,7 @@ use super::account::{Balance, BalanceState, Effects, Report, Untrue};
 use super::error::CallError;
 use super::incarnation::{Claimed, Running};
 use super::metrics::{Fenced, Taken};
+use crate::audit::{self, Outcome, Record};
 use crate::db_time::DbTime;
 
 /// How soon a broker reports again, in milliseconds.
@@ -48,7 +49,8 @@ impl VaultService {
         claimed: Claimed,
         request: ReportRequest,
     ) -> Result<ReportResponse, CallError> {
-        match self.take(&claimed, &request).await {
+        let taken = self.take(&claimed, &request).await;
+        match self.on_record(taken).await {
             Ok(Verdict::Recorded) => self.metrics().report(Taken::Recorded),
             Ok(Verdict::Repeated) => self.metrics().report(Taken::Repeated),
             Ok(Verdict::Untrue(why)) => {
@@ -130,51 +132,114 @@ async fn record(
         Ok(report) => report,
         Err(untrue) => return Ok(Err(untrue)),
     };
-    let balances = balances(connection, claimed, report.allowances()).await?;
-    let effects = match report.apply(&balances) {
+    let held = held(connection, claimed, report.allowances()).await?;
+    let effects = match report.apply(&balances(&held)) {
         Ok(effects) => effects,
         Err(untrue) => return Ok(Err(untrue)),
     };
     store_balances(connection, claimed, &effects).await?;
     refund(connection, claimed, &effects).await?;
-    let seq = request.seq.cast_signed();
-    store_served(connection, claimed, seq, &report).await?;
-    store_accounted(connection, claimed, seq, &report, &effects).await?;
+    let records = records(&held, request.seq.cast_signed(), &report, &effects);
+    let keys = claimed.tenant.keys();
+    audit::append(connection, keys, claimed.id.incarnation, records).await?;
     Ok(Ok(()))
+}
+
+/// An allowance that is spoken of.
+struct Held {
+    balance: Balance,
+    user: Uuid,
+    token: Uuid,
+    version: i32,
+    service_account_name: String,
+    granted_time: DbTime,
+    expires_time: DbTime,
+}
+
+impl Held {
+    /// A record of accesses from the allowance `id`.
+    fn record(&self, outcome: Outcome, seq: i64, id: Uuid, count: i32) -> Record {
+        Record {
+            report_seq: Some(seq),
+            allowance_id: Some(id),
+            user_uid: Some(self.user),
+            token_id: Some(self.token),
+            version: Some(self.version),
+            service_account_name: self.service_account_name.clone(),
+            count,
+            ..Record::new(outcome, self.granted_time, self.expires_time)
+        }
+    }
+}
+
+fn balances(held: &HashMap<Uuid, Held>) -> HashMap<Uuid, Balance> {
+    let held = held.iter();
+    held.map(|(id, held)| (*id, held.balance.clone())).collect()
+}
+
+/// What is served, and behind it corrections of what lapsed.
+fn records(
+    held: &HashMap<Uuid, Held>,
+    seq: i64,
+    report: &Report,
+    effects: &Effects,
+) -> Vec<Record> {
+    let served = report.served.iter().filter_map(|served| {
+        let held = held.get(&served.allowance)?;
+        Some(Record {
+            app_name: served.app_name.to_string(),
+            purpose: served.purpose.to_string(),
+            first_time: served.first_time.into(),
+            last_time: served.last_time.into(),
+            ..held.record(Outcome::Served, seq, served.allowance, served.count)
+        })
+    });
+    let accounted = effects.accounted.iter().filter_map(|(id, count)| {
+        let held = held.get(id)?;
+        Some(held.record(Outcome::Accounted, seq, *id, *count))
+    });
+    served.chain(accounted).collect()
 }
 
 /// This incarnation's allowances of those ids. Its row is locked, and with it
 /// every allowance of it.
-async fn balances(
+async fn held(
     connection: &mut PgConnection,
     claimed: &Claimed,
     ids: HashSet<Uuid>,
-) -> Result<HashMap<Uuid, Balance>, sqlx::Error> {
+) -> Result<HashMap<Uuid, Held>, sqlx::Error> {
     let ids: Vec<Uuid> = ids.into_iter().collect();
     let rows = sqlx::query!(
-        "select allowance_id, granted, used, returned, state from allowance
-         where tenant_id = $1 and incarnation_id = $2 and allowance_id = any($3)",
+        r#"select allowance_id, granted, used, returned, state, user_uid, token_id, version,
+                  service_account_name, granted_time as "granted_time: DbTime",
+                  expires_time as "expires_time: DbTime"
+           from allowance
+           where tenant_id = $1 and incarnation_id = $2 and allowance_id = any($3)"#,
         claimed.id.tenant.as_uuid(),
         claimed.id.incarnation,
         &ids,
     )
     .fetch_all(connection)
     .await?;
-    let balance = |granted, used, returned, state: &str| Balance {
-        granted,
-        used,
-        returned,
-        state: BalanceState::parse(state),
-    };
-    let rows = rows.into_iter();
-    Ok(rows
-        .map(|row| {
-            (
-                row.allowance_id,
-                balance(row.granted, row.used, row.returned, &row.state),
-            )
-        })
-        .collect())
+    let rows = rows.into_iter().map(|row| {
+        let balance = Balance {
+            granted: row.granted,
+            used: row.used,
+            returned: row.returned,
+            state: BalanceState::parse(&row.state),
+        };
+        let held = Held {
+            balance,
+            user: row.user_uid,
+            token: row.token_id,
+            version: row.version,
+            service_account_name: row.service_account_name,
+            granted_time: row.granted_time,
+            expires_time: row.expires_time,
+        };
+        (row.allowance_id, held)
+    });
+    Ok(rows.collect())
 }
 
 async fn store_balances(
@@ -221,83 +286,6 @@ async fn refund(
         claimed.id.tenant.as_uuid(),
         &ids,
         &units,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-async fn store_served(
-    connection: &mut PgConnection,
-    claimed: &Claimed,
-    seq: i64,
-    report: &Report,
-) -> Result<(), sqlx::Error> {
-    let served = &report.served;
-    if served.is_empty() {
-        return Ok(());
-    }
-    let allowances: Vec<Uuid> = served.iter().map(|row| row.allowance).collect();
-    let app_names: Vec<String> = served.iter().map(|row| row.app_name.to_string()).collect();
-    let purposes: Vec<String> = served.iter().map(|row| row.purpose.to_string()).collect();
-    let counts: Vec<i32> = served.iter().map(|row| row.count).collect();
-    let first: Vec<DbTime> = served.iter().map(|row| row.first_time.into()).collect();
-    let last: Vec<DbTime> = served.iter().map(|row| row.last_time.into()).collect();
-    sqlx::query!(
-        "insert into access_record
-             (tenant_id, incarnation_id, report_seq, idx, allowance_id, user_uid, token_id,
-              version, service_account_name, outcome, app_name, purpose, count, first_time,
-              last_time)
-         select a.tenant_id, a.incarnation_id, $2, r.place - 1, a.allowance_id, a.user_uid,
-                a.token_id, a.version, a.service_account_name, 'Served', r.app_name, r.purpose,
-                r.count, r.first_time, r.last_time
-         from unnest($3::uuid[], $4::text[], $5::text[], $6::int[], $7::timestamptz[],
-                     $8::timestamptz[])
-              with ordinality
-              as r (allowance_id, app_name, purpose, count, first_time, last_time, place)
-         join allowance a on a.tenant_id = $1 and a.allowance_id = r.allowance_id",
-        claimed.id.tenant.as_uuid(),
-        seq,
-        &allowances,
-        &app_names,
-        &purposes,
-        &counts,
-        &first as &[DbTime],
-        &last as &[DbTime],
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Corrections of what lapsed, behind the records of the batch.
-async fn store_accounted(
-    connection: &mut PgConnection,
-    claimed: &Claimed,
-    seq: i64,
-    report: &Report,
-    effects: &Effects,
-) -> Result<(), sqlx::Error> {
-    if effects.accounted.is_empty() {
-        return Ok(());
-    }
-    let (ids, counts): (Vec<Uuid>, Vec<i32>) = effects.accounted.iter().unzip();
-    let records = i64::try_from(report.served.len()).unwrap_or(i64::MAX);
-    sqlx::query!(
-        "insert into access_record
-             (tenant_id, incarnation_id, report_seq, idx, allowance_id, user_uid, token_id,
-              version, service_account_name, outcome, app_name, purpose, count, first_time,
-              last_time)
-         select a.tenant_id, a.incarnation_id, $2, $3 + r.place - 1, a.allowance_id, a.user_uid,
-                a.token_id, a.version, a.service_account_name, 'Accounted', '', '', r.count,
-                a.granted_time, a.expires_time
-         from unnest($4::uuid[], $5::int[]) with ordinality as r (allowance_id, count, place)
-         join allowance a on a.tenant_id = $1 and a.allowance_id = r.allowance_id",
-        claimed.id.tenant.as_uuid(),
-        seq,
-        records,
-        &ids,
-        &counts,
     )
     .execute(connection)
     .await?;

@@ -28,4 +28,5 @@ mod specs;
 mod support;
 mod sweep;
 mod transport;
+mod trim;
 mod watch;

@@ -47,7 +47,7 @@ async fn what_was_served_is_recorded_and_the_rest_taken_back() {
     assert_eq!((bed.count(SERVED).await, bed.count(USED).await), (7, 7));
     let records = "select count(*) from access_record
                    where app_name = 'billing' and purpose = 'sync invoices' and version = 1
-                     and service_account_name = 'app' and report_seq = 1 and idx in (0, 1)
+                     and service_account_name = 'app' and report_seq = 1 and record_no in (1, 2)
                      and first_time = 'epoch'::timestamptz + interval '1 second'
                      and last_time = 'epoch'::timestamptz + interval '2 seconds'";
     assert_eq!(bed.count(records).await, 2);
@@ -247,5 +247,35 @@ async fn a_long_batch_is_recorded_whole() {
         .report(vec![served(&large, 1); LARGEST_REPORT + 1], vec![])
         .await;
     assert_eq!(code(too_long), Code::Unauthenticated);
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn without_a_partition_of_today_a_report_is_refused_whole_and_counts_when_it_is_repeated() {
+    let bed = Bed::new("report_partition").await;
+    let (replica, broker, granted) = holder(&bed).await;
+    let today = "select 'access_record_' || to_char(now() at time zone 'UTC', 'YYYYMMDD')";
+    let today = bed.texts(today).await.remove(0);
+    bed.tamper(&format!("alter table access_record detach partition {today}"))
+        .await;
+    let (records, closed) = (
+        vec![served(&granted, 3)],
+        vec![granted.allowance_id.clone()],
+    );
+    let refused = broker.report_numbered(1, records.clone(), closed.clone());
+    assert_eq!(code(refused.await), Code::Internal);
+    assert_eq!((bed.count(USED).await, bed.count(FENCED).await), (0, 0));
+
+    bed.tamper(&format!(
+        "do $$ declare d timestamptz := date_trunc('day', now(), 'UTC');
+         begin
+             execute format('alter table access_record attach partition {today}
+                             for values from (%L) to (%L)', d, d + interval '1 day');
+         end $$"
+    ))
+    .await;
+    let taken = broker.report_numbered(1, records, closed);
+    taken.await.unwrap();
+    assert_eq!((bed.count(SERVED).await, bed.count(USED).await), (3, 3));
     replica.stop().await;
 }

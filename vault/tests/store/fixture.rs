@@ -29,7 +29,7 @@ pub(crate) struct Fixture {
 impl Fixture {
     pub(crate) async fn new(hint: &str) -> Self {
         let database = bursar_testbed::shared().database(hint).await.unwrap();
-        let vault = Vault::open(config(&database.owner_url)).await.unwrap();
+        let vault = Vault::open(config(&database.runtime_url)).await.unwrap();
         let term = vault.take_term().await.unwrap();
         let superuser = PgConnectOptions::from_str(&database.superuser_url)
             .unwrap()
@@ -45,7 +45,9 @@ impl Fixture {
 
     /// Another process on the same database, with nothing in its memory.
     pub(crate) async fn restarted(&self) -> Vault {
-        Vault::open(config(&self.database.owner_url)).await.unwrap()
+        Vault::open(config(&self.database.runtime_url))
+            .await
+            .unwrap()
     }
 
     pub(crate) async fn tenant(&self, namespace: &str) -> Tenant {
@@ -172,9 +174,9 @@ impl Fixture {
 
     pub(crate) async fn tables(&self) -> Vec<String> {
         sqlx::query_scalar(
-            "select table_name::text from information_schema.tables
-             where table_schema = 'public' and table_type = 'BASE TABLE'
-               and table_name <> '_sqlx_migrations'
+            "select relname::text from pg_class
+             where relnamespace = 'public'::regnamespace and relkind in ('r', 'p')
+               and not relispartition and relname <> '_sqlx_migrations'
              order by 1",
         )
         .fetch_all(&self.sql)
