@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::certificates::Authority;
 use crate::database::{DatabaseError, Server};
@@ -103,11 +103,48 @@ impl Postgres {
         self.process = None;
     }
 
-    /// Kills the server (SIGKILL), as a crash would: its children end when they notice, its
-    /// clients lose their connections.
+    /// Kills the server and all of its processes (SIGKILL), as a crash would: its clients
+    /// lose their connections.
     pub fn kill(&mut self) {
         if let Some(process) = &mut self.process {
+            let children = process.children();
             process.kill();
+            signal(&children, Signal::KILL);
+        }
+    }
+
+    /// Kills (SIGKILL) one of the processes that serve `role`, chosen by `pick`, and tells
+    /// whether there was one: the server then ends all connections, and recovers.
+    pub fn kill_backend(&self, role: &str, pick: usize) -> bool {
+        let mut backends = self.process.as_ref().map(Process::children);
+        let backends = backends.get_or_insert_default();
+        // Its title is "postgres: ROLE DATABASE CLIENT(PORT) STATE".
+        backends.retain(|backend| {
+            let title = fs::read(format!("/proc/{}/cmdline", backend.as_raw_nonzero()));
+            let title = String::from_utf8_lossy(&title.unwrap_or_default()).into_owned();
+            title.starts_with(&format!("postgres: {role} "))
+        });
+        let chosen = pick
+            .checked_rem(backends.len())
+            .map(|place| backends[place]);
+        signal(chosen.as_slice(), Signal::KILL);
+        chosen.is_some()
+    }
+
+    /// Stops the server and all of its processes (SIGSTOP) until [`Self::resume`]: nobody
+    /// gets an answer, and no connection ends.
+    pub fn pause(&mut self) {
+        if let Some(process) = &mut self.process {
+            process.pause();
+            signal(&process.children(), Signal::STOP);
+        }
+    }
+
+    /// Lets the paused server go on (SIGCONT).
+    pub fn resume(&mut self) {
+        if let Some(process) = &mut self.process {
+            signal(&process.children(), Signal::CONT);
+            process.resume();
         }
     }
 
@@ -221,6 +258,13 @@ impl Drop for Postgres {
                 .args(["--shmem-id", &segment])
                 .status();
         }
+    }
+}
+
+fn signal(processes: &[Pid], signal: Signal) {
+    for process in processes {
+        // Fails only for one that has ended.
+        let _ = kill_process(*process, signal);
     }
 }
 

@@ -282,6 +282,26 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// Stops the process (SIGSTOP) where it is, until [`Self::resume`].
+    pub fn pause(&mut self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets a paused process go on (SIGCONT).
+    pub fn resume(&mut self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// The processes that it started, as far as it started them from its first thread.
+    pub(crate) fn children(&self) -> Vec<Pid> {
+        let id = self.child.id();
+        let list = fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+        let list = list.unwrap_or_default();
+        let ids = list.split_whitespace();
+        ids.filter_map(|id| Pid::from_raw(id.parse().ok()?))
+            .collect()
+    }
+
     fn signal(&mut self, signal: Signal) {
         // A process that has been waited for has given its id back to the system.
         if self.exited().is_none()

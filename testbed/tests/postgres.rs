@@ -129,6 +129,62 @@ async fn what_was_committed_is_there_after_a_crash_and_a_restart() {
 }
 
 #[tokio::test]
+async fn a_killed_server_leaves_no_process_that_serves_on() {
+    let folder = Folder::new().unwrap();
+    let mut postgres = server_with_a_row(folder.path()).await;
+    let url = postgres.server().superuser_url("postgres");
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let busy = tokio::spawn(async move {
+        let asleep = sqlx::query("SELECT pg_sleep(600)");
+        asleep.execute(&mut connection).await.map(drop)
+    });
+    let watcher = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'";
+    let mut other = PgConnection::connect(&url).await.unwrap();
+    let limit = Duration::from_secs(30);
+    let sleeps = until(limit, Duration::from_millis(10), async || {
+        let count = sqlx::query_scalar::<_, i64>(watcher);
+        (count.fetch_one(&mut other).await.unwrap() == 1).then_some(())
+    });
+    sleeps.await.unwrap();
+
+    postgres.kill();
+    // One that is busy would not notice that the server is gone.
+    let ended = tokio::time::timeout(limit, busy).await;
+    assert!(ended.unwrap().unwrap().is_err());
+}
+
+#[tokio::test]
+async fn when_one_backend_is_killed_all_connections_end_and_nothing_is_lost() {
+    let folder = Folder::new().unwrap();
+    let mut postgres = server_with_a_row(folder.path()).await;
+    let url = postgres.server().superuser_url("postgres");
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    assert!(!postgres.kill_backend("nobody", 0));
+    assert!(postgres.kill_backend("postgres", 0));
+    let limit = Duration::from_secs(30);
+    let ended = until(limit, Duration::from_millis(10), async || {
+        let query = sqlx::query("SELECT 1").execute(&mut connection);
+        query.await.err()
+    });
+    assert!(ended.await.is_some());
+    postgres.restart().await.unwrap();
+    assert_eq!(count(postgres.server()).await, 1);
+}
+
+#[tokio::test]
+async fn a_paused_server_answers_when_it_is_resumed() {
+    let folder = Folder::new().unwrap();
+    let mut postgres = server_with_a_row(folder.path()).await;
+    postgres.pause();
+    let server = postgres.server().clone();
+    let mut counted = std::pin::pin!(count(&server));
+    let soon = tokio::time::timeout(Duration::from_millis(500), &mut counted).await;
+    assert!(soon.is_err(), "it answered");
+    postgres.resume();
+    assert_eq!(counted.await, 1);
+}
+
+#[tokio::test]
 async fn a_crashed_server_leaves_no_shared_memory() {
     let folder = Folder::new().unwrap();
     let mut postgres = Postgres::start(folder.path()).await.unwrap();
