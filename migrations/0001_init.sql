@@ -690,6 +690,98 @@ create table denial (
 -- Trimmed after 30 days.
 create index denial_by_hour on denial (hour);
 
+-- Counts one more denial. Nothing of the request is stored but who made it.
+create function count_denial(p_tenant uuid, p_service_account text, p_reason text)
+returns void language sql as $$
+    insert into denial (tenant_id, service_account_name, reason, hour, count, last_time)
+    values (p_tenant, p_service_account, p_reason, date_trunc('hour', now(), 'UTC'), 1, now())
+    on conflict (tenant_id, service_account_name, reason, hour)
+    do update set count = denial.count + 1, last_time = excluded.last_time
+$$;
+
+-- Locks a run until the transaction ends, to answer its next request. False when
+-- it is not as it was read and verified without the lock: then nothing may be
+-- written, and the caller reads again.
+create function lock_run(
+    p_tenant uuid, p_incarnation uuid, p_mac bytea, p_vouched_until timestamptz,
+    p_request_no bigint
+) returns boolean language plpgsql as $$
+declare
+    v_same boolean;
+begin
+    select mac = p_mac and fenced_time is null and last_request_no = p_request_no - 1 into v_same
+    from incarnation
+    where tenant_id = p_tenant and incarnation_id = p_incarnation
+    for no key update;
+    -- By the clock after the wait for the lock.
+    return coalesce(v_same, false) and clock_timestamp() <= p_vouched_until;
+end
+$$;
+
+-- Answers a request with a denial. False when the run is not as it was read.
+create function deny_request(
+    p_tenant uuid, p_incarnation uuid, p_mac bytea, p_vouched_until timestamptz,
+    p_request_no bigint, p_service_account text, p_reason text
+) returns boolean language plpgsql as $$
+begin
+    if not lock_run(p_tenant, p_incarnation, p_mac, p_vouched_until, p_request_no) then
+        return false;
+    end if;
+    perform count_denial(p_tenant, p_service_account, p_reason);
+    update incarnation set last_request_no = p_request_no, last_allowance_id = null
+    where tenant_id = p_tenant and incarnation_id = p_incarnation;
+    return true;
+end
+$$;
+
+-- Answers a request of somebody who is entitled: with an allowance or, when quotas
+-- are used up, with a denial.
+create function grant_request(
+    p_tenant uuid, p_incarnation uuid, p_mac bytea, p_vouched_until timestamptz,
+    p_request_no bigint, p_most_open bigint,
+    -- What it is counted as that quotas are used up; null: something may come back,
+    -- and the request is not answered.
+    p_exhausted text,
+    -- As open_allowance has them.
+    p_allowance uuid,
+    p_user uuid, p_user_epoch bigint, p_token uuid, p_token_epoch bigint, p_version integer,
+    p_service_account text, p_quota_epoch bigint,
+    p_want integer, p_lease interval, p_not_after timestamptz,
+    p_usages uuid[], p_descriptions text[], p_periods bigint[], p_limits bigint[],
+    -- The run is not as it was read, or has too many open: nothing was written.
+    out moved boolean, out too_many_open boolean,
+    out granted integer, out expires_in_ms bigint,
+    out exhausted uuid[], out retry_in_ms bigint
+) language plpgsql as $$
+begin
+    moved := not lock_run(p_tenant, p_incarnation, p_mac, p_vouched_until, p_request_no);
+    too_many_open := not moved and p_most_open <= (
+        select count(*) from (
+            select from allowance
+            where tenant_id = p_tenant and incarnation_id = p_incarnation and state = 'Open'
+            limit p_most_open) as open);
+    if moved or too_many_open then
+        return;
+    end if;
+    select o.granted, o.expires_in_ms, o.exhausted, o.retry_in_ms
+    into granted, expires_in_ms, exhausted, retry_in_ms
+    from open_allowance(p_tenant, p_allowance, p_incarnation, p_user, p_user_epoch, p_token,
+                        p_token_epoch, p_version, p_service_account, p_quota_epoch, p_want,
+                        p_lease, p_not_after, p_usages, p_descriptions, p_periods,
+                        p_limits) as o;
+    if granted = 0 then
+        if p_exhausted is null then
+            return;
+        end if;
+        perform count_denial(p_tenant, p_service_account, p_exhausted);
+    end if;
+    update incarnation
+    set last_request_no = p_request_no,
+        last_allowance_id = case when granted > 0 then p_allowance end
+    where tenant_id = p_tenant and incarnation_id = p_incarnation;
+end
+$$;
+
 -- A row whose MAC does not fit: one entry per row and content found.
 create table integrity_failure (
     tenant_id uuid not null,

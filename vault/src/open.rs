@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bursar_seal::{Random, RootKeyError, RootKeyVersion, RootKeys};
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{ConnectOptions, Connection, PgPool};
+use sqlx::{ConnectOptions, Connection as _, PgPool};
 
 use crate::clock::Clock;
 use crate::connect::{ConnectError, connect_options};
@@ -18,6 +18,10 @@ const LOCK_TIMEOUT: &str = "5s";
 /// How long a transaction may stay open without a statement, for example
 /// because its process hangs, before the database ends it and frees its locks.
 const IDLE_TIMEOUT: &str = "15s";
+
+/// How long a connection may have been idle to be used without asking first whether
+/// it still works.
+const UNTESTED_IDLE: Duration = Duration::from_secs(1);
 
 /// What a vault is opened with.
 pub struct VaultConfig {
@@ -104,6 +108,17 @@ impl Vault {
         let pool = PgPoolOptions::new()
             .max_connections(config.max_connections)
             .acquire_timeout(Duration::from_secs(5))
+            // A connection that was just used need not be asked whether it still works,
+            // which takes a round trip; one that does not fails a call, to be repeated.
+            .test_before_acquire(false)
+            .before_acquire(|connection, metadata| {
+                Box::pin(async move {
+                    if metadata.idle_for > UNTESTED_IDLE {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .connect_with(options.options([
                 ("lock_timeout", LOCK_TIMEOUT),
                 ("idle_in_transaction_session_timeout", IDLE_TIMEOUT),

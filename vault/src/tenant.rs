@@ -80,14 +80,27 @@ impl Vault {
     /// As [`Vault::tenant_of`].
     pub async fn tenant_by_id(&self, id: TenantId) -> Result<Option<Tenant>, VaultError> {
         let mut connection = self.pool().acquire().await?;
-        let Some(row) = TenantRow::by_id(&mut connection, id.as_uuid()).await? else {
-            return Ok(None);
-        };
-        let row = self.verified(&mut connection, row).await?;
+        let row = TenantRow::by_id(&mut connection, id.as_uuid()).await?;
+        match row {
+            Some(row) => self.live_tenant(&mut connection, row).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The tenant of a row that was read, unless it is retired.
+    ///
+    /// # Errors
+    /// As [`Vault::tenant_of`].
+    pub(crate) async fn live_tenant(
+        &self,
+        connection: &mut PgConnection,
+        row: TenantRow,
+    ) -> Result<Option<Tenant>, VaultError> {
+        let row = self.verified(connection, row).await?;
         if row.retired_time.is_some() {
             return Ok(None);
         }
-        Ok(Some(self.tenant(&mut connection, &row).await?))
+        Ok(Some(self.tenant(connection, &row).await?))
     }
 
     /// The keys of a tenant, retired or not; `None` when there is none of that id.

@@ -76,10 +76,11 @@ impl Stored {
                 mac: row.mac,
             });
         }
-        Ok(Self::verify(tenant, set, rows))
+        Ok(Self::of(tenant, set, rows))
     }
 
-    fn verify(tenant: &Tenant, set: Option<QuotaSetRow>, rows: Vec<QuotaRow>) -> Self {
+    /// The list, and the rows of those that are on it, as one snapshot has them.
+    pub(crate) fn of(tenant: &Tenant, set: Option<QuotaSetRow>, rows: Vec<QuotaRow>) -> Self {
         let missing =
             |table: &'static str, key: String| IntegrityFailure::new(tenant.id(), table, key, &[]);
         let set = set

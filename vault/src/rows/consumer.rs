@@ -10,7 +10,7 @@ use crate::names::{Purpose, ServiceAccountName};
 use crate::tenant_keys::TenantKeys;
 
 /// A row of `consumer` as it lies in the database.
-#[derive(Clone, Debug, sqlx::FromRow)]
+#[derive(Clone, Debug, sqlx::FromRow, sqlx::Type)]
 #[expect(missing_docs, reason = "the columns are explained in the schema")]
 pub struct ConsumerRow {
     pub tenant_id: Uuid,
@@ -86,6 +86,26 @@ impl ConsumerRow {
              from consumer where tenant_id = $1 and token_id = $2 order by service_account_name",
             tenant,
             token.as_uuid(),
+        )
+        .fetch_all(connection)
+        .await
+    }
+
+    /// The consumers of some tokens.
+    pub(crate) async fn of_tokens(
+        connection: &mut PgConnection,
+        tenant: Uuid,
+        tokens: &[Uuid],
+    ) -> Result<Vec<Self>, sqlx::Error> {
+        if tokens.is_empty() {
+            return Ok(Vec::new());
+        }
+        sqlx::query_as!(
+            Self,
+            "select tenant_id, token_id, service_account_name, purposes, key_version, mac
+             from consumer where tenant_id = $1 and token_id = any($2)",
+            tenant,
+            tokens,
         )
         .fetch_all(connection)
         .await

@@ -16,7 +16,7 @@ use crate::tenant_keys::TenantKeys;
 
 /// The authenticated columns of a row of `incarnation` as they lie in the
 /// database.
-#[derive(Clone, Debug, sqlx::FromRow)]
+#[derive(Clone, Debug, sqlx::FromRow, sqlx::Type)]
 #[expect(missing_docs, reason = "the columns are explained in the schema")]
 pub struct IncarnationRow {
     pub tenant_id: Uuid,

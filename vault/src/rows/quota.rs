@@ -45,7 +45,7 @@ pub enum Window {
 }
 
 /// A row of `quota` as it lies in the database.
-#[derive(Clone, Debug, sqlx::FromRow)]
+#[derive(Clone, Debug, sqlx::FromRow, sqlx::Type)]
 #[expect(missing_docs, reason = "the columns are explained in the schema")]
 pub struct QuotaRow {
     pub tenant_id: Uuid,

@@ -13,7 +13,7 @@ use crate::names::QuotaId;
 use crate::tenant_keys::TenantKeys;
 
 /// A row of `quota_set` as it lies in the database.
-#[derive(Clone, Debug, sqlx::FromRow)]
+#[derive(Clone, Debug, sqlx::FromRow, sqlx::Type)]
 #[expect(missing_docs, reason = "the columns are explained in the schema")]
 pub struct QuotaSetRow {
     pub tenant_id: Uuid,

@@ -9,7 +9,7 @@ use crate::db_time::DbTime;
 use crate::names::{Namespace, NamespaceUid};
 
 /// A row of `tenant` as it lies in the database.
-#[derive(Clone, Debug, sqlx::FromRow)]
+#[derive(Clone, Debug, sqlx::FromRow, sqlx::Type)]
 #[expect(missing_docs, reason = "the columns are explained in the schema")]
 pub struct TenantRow {
     pub tenant_id: Uuid,

@@ -22,7 +22,7 @@ text_enum! {
 }
 
 /// A row of `token` as it lies in the database.
-#[derive(Clone, Debug, sqlx::FromRow)]
+#[derive(Clone, Debug, sqlx::FromRow, sqlx::Type)]
 #[expect(missing_docs, reason = "the columns are explained in the schema")]
 pub struct TokenRow {
     pub tenant_id: Uuid,

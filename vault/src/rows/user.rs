@@ -23,7 +23,7 @@ text_enum! {
 }
 
 /// A row of `token_user` as it lies in the database.
-#[derive(Clone, Debug, sqlx::FromRow)]
+#[derive(Clone, Debug, sqlx::FromRow, sqlx::Type)]
 #[expect(missing_docs, reason = "the columns are explained in the schema")]
 pub struct UserRow {
     pub tenant_id: Uuid,

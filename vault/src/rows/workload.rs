@@ -13,7 +13,7 @@ use crate::tenant_keys::TenantKeys;
 const ALWAYS: &str = "Always";
 
 /// A row of `workload` as it lies in the database.
-#[derive(Clone, Debug, sqlx::FromRow)]
+#[derive(Clone, Debug, sqlx::FromRow, sqlx::Type)]
 #[expect(missing_docs, reason = "the columns are explained in the schema")]
 pub struct WorkloadRow {
     pub tenant_id: Uuid,

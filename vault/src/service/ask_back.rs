@@ -4,20 +4,19 @@ use uuid::Uuid;
 
 use super::VaultService;
 use super::error::CallError;
-use super::incarnation::Claimed;
 use crate::changes::{self, Change};
 use crate::quotas::UsageId;
+use crate::tenant::Tenant;
 
 impl VaultService {
     /// Asks all who hold something of these usages for what is left of it. False when
     /// nobody holds anything: then nothing can come back.
     pub(super) async fn ask_back(
         &self,
-        claimed: &Claimed,
+        tenant: &Tenant,
         usages: &[UsageId],
     ) -> Result<bool, CallError> {
         let ids: Vec<Uuid> = usages.iter().map(|usage| usage.as_uuid()).collect();
-        let tenant = &claimed.tenant;
         let mut transaction = self.vault().pool().begin().await?;
         // Those that are locked are being reported, or asked for by another.
         let asked = sqlx::query!(

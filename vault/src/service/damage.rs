@@ -3,6 +3,8 @@
 
 use std::slice;
 
+use sqlx::PgExecutor;
+
 use super::VaultService;
 use super::error::CallError;
 use crate::error::VaultError;
@@ -23,10 +25,19 @@ impl VaultService {
     /// answer does not depend on it.
     pub(crate) async fn record_failures(&self, failures: &[IntegrityFailure]) {
         for failure in failures {
-            self.metrics().integrity_failures.inc();
-            if let Err(error) = failure.record(self.vault().pool()).await {
-                tracing::error!(%error, %failure, "an integrity failure could not be recorded");
-            }
+            self.record_failure(self.vault().pool(), failure).await;
+        }
+    }
+
+    /// The same over a connection that the caller holds.
+    pub(crate) async fn record_failure(
+        &self,
+        connection: impl PgExecutor<'_>,
+        failure: &IntegrityFailure,
+    ) {
+        self.metrics().integrity_failures.inc();
+        if let Err(error) = failure.record(connection).await {
+            tracing::error!(%error, %failure, "an integrity failure could not be recorded");
         }
     }
 }

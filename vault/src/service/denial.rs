@@ -60,10 +60,7 @@ pub(crate) async fn count(
     refusal: &Refusal,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "insert into denial (tenant_id, service_account_name, reason, hour, count, last_time)
-         values ($1, $2, $3, date_trunc('hour', now(), 'UTC'), 1, now())
-         on conflict (tenant_id, service_account_name, reason, hour)
-         do update set count = denial.count + 1, last_time = excluded.last_time",
+        "select count_denial($1, $2, $3)",
         tenant.uuid(),
         service_account.as_str(),
         refusal.answer().as_str(),

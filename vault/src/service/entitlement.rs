@@ -4,7 +4,7 @@
 //! pure. A row that is not what the vault wrote decides nothing: what it might
 //! have allowed is answered like what belongs to somebody else.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bursar_seal::{TokenId, TokenVersion};
 use sqlx::PgConnection;
@@ -15,7 +15,7 @@ use super::gone;
 use crate::db_time::DbTime;
 use crate::integrity::IntegrityFailure;
 use crate::names::{Purpose, ServiceAccountName, TokenName, UserName};
-use crate::quotas::{self, UsageId};
+use crate::quotas::{Stored, UsageId};
 use crate::rows::{
     AuthenticatedRow, ConsumerRow, Quota, State, Token, TokenRow, User, UserRow, Version,
     VersionRow, WorkloadRow,
@@ -64,6 +64,41 @@ pub(crate) struct Reader<'a> {
     pub(crate) connection: &'a mut PgConnection,
     /// To be put on record once the transaction has ended.
     pub(crate) failures: Vec<IntegrityFailure>,
+}
+
+/// What says what a service account may see of a user, as it lies in the database.
+#[derive(Default)]
+pub(crate) struct AccountRows {
+    /// Unless deleted.
+    pub(crate) user: Option<UserRow>,
+    pub(crate) workloads: Vec<WorkloadRow>,
+    pub(crate) tokens: Vec<TokenRow>,
+    /// Those of narrowed tokens.
+    pub(crate) consumers: Vec<ConsumerRow>,
+}
+
+impl AccountRows {
+    async fn read(
+        connection: &mut PgConnection,
+        tenant: Uuid,
+        name: &UserName,
+    ) -> Result<Self, sqlx::Error> {
+        let Some(user) = UserRow::by_name(connection, tenant, name).await? else {
+            return Ok(Self::default());
+        };
+        let uid = user.user_uid.into();
+        let workloads = WorkloadRow::of_user(connection, tenant, uid).await?;
+        let tokens = TokenRow::of_user(connection, tenant, uid).await?;
+        let narrowed = tokens.iter().filter(|token| token.narrowed);
+        let narrowed: Vec<Uuid> = narrowed.map(|token| token.token_id).collect();
+        let consumers = ConsumerRow::of_tokens(connection, tenant, &narrowed).await?;
+        Ok(Self {
+            user: Some(user),
+            workloads,
+            tokens,
+            consumers,
+        })
+    }
 }
 
 impl Account {
@@ -124,14 +159,31 @@ impl Reader<'_> {
         service_account: &ServiceAccountName,
         named: Option<&TokenName>,
     ) -> Result<Option<Account>, CallError> {
-        let Some(user) = self.user(name).await? else {
+        let rows = AccountRows::read(self.connection, self.tenant.uuid(), name).await?;
+        self.account_of(rows, name, service_account, named).await
+    }
+
+    /// The same from rows that were read. What is missing there is looked for.
+    pub(crate) async fn account_of(
+        &mut self,
+        rows: AccountRows,
+        name: &UserName,
+        service_account: &ServiceAccountName,
+        named: Option<&TokenName>,
+    ) -> Result<Option<Account>, CallError> {
+        let Some(user) = self.user(rows.user, name).await? else {
             return Ok(None);
         };
-        let listed = self.may_act(&user, service_account).await?;
+        let listed = self.may_act(rows.workloads, service_account);
         if !listed || user.suspended {
             return Ok(None);
         }
-        let (visible, more) = self.tokens(&user, service_account, named).await?;
+        let (mut visible, mut more) = self.tokens(rows.tokens, rows.consumers, service_account);
+        visible.sort_by(|a, b| a.token.name.cmp(&b.token.name));
+        let missing = |name: &TokenName| visible.iter().all(|found| found.token.name != *name);
+        if let Some(name) = named.filter(|name| missing(name)) {
+            more |= !self.absence_is_ours(name).await?;
+        }
         Ok(Some(Account {
             user,
             visible,
@@ -139,9 +191,12 @@ impl Reader<'_> {
         }))
     }
 
-    async fn user(&mut self, name: &UserName) -> Result<Option<User>, CallError> {
-        let tenant = self.tenant.uuid();
-        let found = match UserRow::by_name(self.connection, tenant, name).await? {
+    async fn user(
+        &mut self,
+        row: Option<UserRow>,
+        name: &UserName,
+    ) -> Result<Option<User>, CallError> {
+        let found = match row {
             Some(row) => Some(row),
             // Nobody but us may have deleted the user.
             None => gone::user(self.connection, self.tenant, name).await?,
@@ -150,36 +205,30 @@ impl Reader<'_> {
         Ok(user.filter(User::is_live))
     }
 
-    async fn may_act(
-        &mut self,
-        user: &User,
-        service_account: &ServiceAccountName,
-    ) -> Result<bool, CallError> {
+    fn may_act(&mut self, rows: Vec<WorkloadRow>, service_account: &ServiceAccountName) -> bool {
         // All of them, so that one that was changed into another is noticed.
-        let rows = WorkloadRow::of_user(self.connection, self.tenant.uuid(), user.uid).await?;
         let mut listed = false;
         for row in rows {
             let workload = self.noted(row.verify(self.tenant.keys()));
             listed |= workload.is_some_and(|found| found.service_account_name == *service_account);
         }
-        Ok(listed)
+        listed
     }
 
     /// The user's tokens that `service_account` may see, and whether there are more.
-    async fn tokens(
+    fn tokens(
         &mut self,
-        user: &User,
+        rows: Vec<TokenRow>,
+        consumers: Vec<ConsumerRow>,
         service_account: &ServiceAccountName,
-        named: Option<&TokenName>,
-    ) -> Result<(Vec<Visible>, bool), CallError> {
-        let rows = TokenRow::of_user(self.connection, self.tenant.uuid(), user.uid).await?;
+    ) -> (Vec<Visible>, bool) {
         let read = rows.len();
         let tokens: Vec<Token> = rows
             .into_iter()
             .filter_map(|row| self.noted(row.verify(self.tenant.keys())))
             .collect();
         let mut more = tokens.len() < read;
-        let mut consumers = self.consumers(&tokens, service_account).await?;
+        let mut consumers = self.consumers(consumers, &tokens, service_account);
         let mut visible = Vec::new();
         for token in tokens {
             let purposes = match token.narrowed {
@@ -191,46 +240,33 @@ impl Reader<'_> {
                 None => more = true,
             }
         }
-        visible.sort_by(|a, b| a.token.name.cmp(&b.token.name));
-        let missing = |name: &TokenName| visible.iter().all(|found| found.token.name != *name);
-        if let Some(name) = named.filter(|name| missing(name)) {
-            more |= !self.absence_is_ours(name).await?;
-        }
-        Ok((visible, more))
+        (visible, more)
     }
 
     /// The narrowed tokens that `service_account` may see, and what for.
-    async fn consumers(
+    fn consumers(
         &mut self,
+        rows: Vec<ConsumerRow>,
         tokens: &[Token],
         service_account: &ServiceAccountName,
-    ) -> Result<HashMap<Uuid, Option<Vec<Purpose>>>, CallError> {
-        let narrowed: Vec<Uuid> = tokens
+    ) -> HashMap<Uuid, Option<Vec<Purpose>>> {
+        let narrowed: HashSet<Uuid> = tokens
             .iter()
             .filter(|token| token.narrowed)
             .map(|token| token.id.as_uuid())
             .collect();
-        if narrowed.is_empty() {
-            return Ok(HashMap::new());
-        }
-        let rows = sqlx::query_as!(
-            ConsumerRow,
-            "select tenant_id, token_id, service_account_name, purposes, key_version, mac
-             from consumer where tenant_id = $1 and token_id = any($2)",
-            self.tenant.uuid(),
-            &narrowed,
-        )
-        .fetch_all(&mut *self.connection)
-        .await?;
         let mut listed = HashMap::new();
         for row in rows {
             let token = row.token_id;
+            if !narrowed.contains(&token) {
+                continue;
+            }
             let consumer = self.noted(row.verify(self.tenant.keys()));
             if let Some(found) = consumer.filter(|it| it.service_account_name == *service_account) {
                 listed.insert(token, found.purposes);
             }
         }
-        Ok(listed)
+        listed
     }
 
     /// False when a token of this name looks deleted, or another user's, but not
@@ -246,24 +282,28 @@ impl Reader<'_> {
 
     /// The tenant's quotas and the epoch of their set; `None` when one of them is not
     /// ours, because nobody knows then whom it was about.
-    pub(crate) async fn quotas(&mut self) -> Result<Option<(Vec<Quota>, i64)>, CallError> {
-        let stored = quotas::Stored::read(self.connection, self.tenant).await?;
-        match stored.whole() {
-            Ok(whole) => Ok(Some(whole)),
-            Err(damaged) => {
-                self.failures.extend(damaged);
-                Ok(None)
-            }
-        }
+    pub(crate) fn quotas(&mut self, stored: Stored) -> Option<(Vec<Quota>, i64)> {
+        stored
+            .whole()
+            .map_err(|damaged| self.failures.extend(damaged))
+            .ok()
     }
 
-    /// The token's newest version; `None` when there is none, or not ours.
+    /// The token's newest version; `None` when there is none, or not ours. `row` is
+    /// the one that was read, if it is of this token.
     pub(crate) async fn newest_version(
         &mut self,
         token: &Token,
+        row: Option<VersionRow>,
     ) -> Result<Option<Version>, CallError> {
-        let mut newest = self.newest_versions([token]).await?;
-        Ok(newest.remove(&token.id))
+        let Some(number) = token.newest_version else {
+            return Ok(None);
+        };
+        let place = (token.id.as_uuid(), i32::from(number));
+        match row.filter(|row| (row.token_id, row.version) == place) {
+            Some(row) => Ok(self.noted(row.verify(self.tenant.keys()))),
+            None => Ok(self.newest_versions([token]).await?.remove(&token.id)),
+        }
     }
 
     /// The newest version of each of these tokens that has one which is ours.

@@ -1,65 +1,82 @@
 //! Grant: an allowance for one token and caller, committed before it is answered.
 //!
-//! A grant commits, then reads in a new snapshot whether what it was decided on
-//! still stands. A revocation commits, then lists holders in a new snapshot. So
-//! whichever comes first, one of the two sees the other.
+//! It takes three round trips:
+//!
+//! 1. what bears on the answer is read in one snapshot, without a lock, and verified;
+//! 2. the answer is written and committed, with what was charged for it;
+//! 3. what was granted is read again, in a new snapshot, before the broker hears of it.
+//!
+//! What changes after the first is seen. The second locks the row of the asking run
+//! and does nothing unless it is the one that was verified and answers its next request;
+//! otherwise all is read again. All else that decides raises an epoch or ends a row
+//! when it changes, and the allowance carries the epochs of the first snapshot: a
+//! change that is committed before the third snapshot is taken differs from them there,
+//! whether it came before the second step or after it. A change that is committed
+//! later lists its holders in a snapshot that is later still, in which the allowance
+//! is. So whichever comes first, one of the two sees the other.
 
 use std::time::Duration;
 
 use bursar_seal::{Ciphertext, DataKey};
 use bursar_wire::v1alpha1::{self, grant_response::Answer};
-use sqlx::PgConnection;
+use sqlx::pool::PoolConnection;
+use sqlx::{PgConnection, Postgres};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::VaultService;
-use super::denial;
-use super::entitlement::{Exhausted, Reader, Refusal, Visible};
+use super::answer::{Allowance, Attempt, Decision, again, deny};
+use super::entitlement::{Reader, Refusal, Visible};
 use super::error::CallError;
-use super::incarnation::{Claimed, Running};
+use super::incarnation::{Claimed, Shown};
 use super::metrics;
+use super::snapshot::Snapshot;
 use super::stages::Stage;
+use super::turns::Turn;
 use super::unix_ms;
+use super::watchers::WatcherId;
+use super::wish::Wish;
 use crate::db_time::DbTime;
-use crate::names::{Counter, TokenName, UserName};
-use crate::quotas::{self, Charge, UsageId};
+use crate::names::{Counter, ServiceAccountName};
+use crate::quotas::{self, Charge, Stored};
 use crate::rows::{User, Version};
+use crate::tenant::Tenant;
 
-/// The most accesses that one allowance is good for.
-const MOST_UNITS: u32 = 5_000;
-/// The most allowances that one broker has open: as many tokens as it could ask
-/// for in a lease, and no more than a row each of somebody who means harm.
-const MOST_OPEN: i64 = 10_000;
 /// How long a request waits for what others give back of a used-up quota.
 const RETURN_WAIT: Duration = Duration::from_millis(300);
 /// How often it looks.
 const RETURN_POLL: Duration = Duration::from_millis(30);
 
-/// A request whose names are names.
-struct Wish {
-    number: i64,
-    user: UserName,
-    token: Option<TokenName>,
-    units: i32,
-    /// Somebody waits for the answer: it is not only a renewal ahead of time.
-    is_awaited: bool,
+/// The run that asks, as it was read and verified.
+pub(crate) struct Asker {
+    pub(crate) id: WatcherId,
+    pub(crate) tenant: Tenant,
+    pub(crate) service_account: ServiceAccountName,
+    /// The MAC of its row, by which it is known again.
+    pub(crate) mac: Vec<u8>,
+    pub(crate) vouched_until: DbTime,
+    pub(crate) last_request_no: i64,
+    /// The allowance that the last request was answered with, if it was granted one.
+    pub(crate) last_allowance: Option<Uuid>,
+    /// When it was read, by the database's clock.
+    pub(crate) now: DbTime,
 }
 
 /// What may be served, before it is an allowance.
-struct Entitled {
-    user: User,
-    visible: Visible,
-    version: Version,
-    key: DataKey,
-    ciphertext: Ciphertext,
+pub(crate) struct Entitled {
+    pub(crate) user: User,
+    pub(crate) visible: Visible,
+    pub(crate) version: Version,
+    pub(crate) key: DataKey,
+    pub(crate) ciphertext: Ciphertext,
     /// What its accesses are charged to.
-    charges: Vec<Charge>,
-    quota_epoch: i64,
+    pub(crate) charges: Vec<Charge>,
+    pub(crate) quota_epoch: i64,
 }
 
 impl Entitled {
     /// User, token and quotas as they are.
-    fn decided_on(&self) -> ((Uuid, i64), (Uuid, i64, i32), i64) {
+    pub(crate) fn decided_on(&self) -> ((Uuid, i64), (Uuid, i64, i32), i64) {
         let token = &self.visible.token;
         (
             (self.user.uid.as_uuid(), self.user.epoch),
@@ -69,31 +86,16 @@ impl Entitled {
     }
 }
 
-/// A row of `allowance`, as the answer needs it.
-struct Allowance {
-    id: Uuid,
-    granted: i32,
-    expires_in_ms: i64,
-}
-
-/// What becomes of a request.
-enum Decision {
-    /// Boxed, because the others are small.
-    Granted(Box<Entitled>, Allowance),
-    Denied(Refusal),
-    /// It was decided before, and that does not stand any more. This is what was
-    /// granted then.
-    Void(Option<Uuid>),
-}
-
 impl VaultService {
     pub(crate) async fn grant(
         &self,
-        claimed: Claimed,
+        shown: &Shown,
+        turn: &mut Turn,
         request: v1alpha1::GrantRequest,
     ) -> Result<v1alpha1::GrantResponse, CallError> {
         let wish = Wish::read(request)?;
-        let (entitled, allowance) = match self.decide_or_wait(&claimed, &wish).await? {
+        let (mut connection, decision) = self.decide_or_wait(shown, turn, &wish).await?;
+        let (entitled, allowance) = match decision {
             Decision::Granted(entitled, allowance) => (entitled, allowance),
             Decision::Denied(refusal) => {
                 self.metrics().grant(refusal.answer());
@@ -102,7 +104,7 @@ impl VaultService {
             Decision::Void(allowance) => return Ok(self.ask_again(allowance)),
         };
         self.reached(Stage::GrantCommitted).await;
-        if !self.still_good(&claimed, allowance.id).await? {
+        if !still_good(&mut connection, shown.id, allowance.id).await? {
             return Ok(self.ask_again(Some(allowance.id)));
         }
         self.metrics().grant(metrics::Answer::Granted);
@@ -117,228 +119,151 @@ impl VaultService {
     }
 
     /// Decides. When a quota is used up, those who hold some of it are asked for the
-    /// rest, and it counts as used up only when nothing comes back in time.
-    async fn decide_or_wait(&self, claimed: &Claimed, wish: &Wish) -> Result<Decision, CallError> {
+    /// rest, and it counts as used up only when nothing comes back in time. Meanwhile
+    /// this holds no lock, no connection, and no turn that others wait for.
+    async fn decide_or_wait(
+        &self,
+        shown: &Shown,
+        turn: &mut Turn,
+        wish: &Wish,
+    ) -> Result<(PoolConnection<Postgres>, Decision), CallError> {
         let deadline = Instant::now() + RETURN_WAIT;
         let mut may_come_back = wish.is_awaited;
         loop {
-            let decision = self.decide(claimed, wish, may_come_back).await?;
-            let Decision::Denied(Refusal::QuotaExhausted(exhausted)) = &decision else {
-                return Ok(decision);
-            };
-            if !may_come_back {
-                return Ok(decision);
-            }
-            may_come_back = self.ask_back(claimed, &exhausted.usages).await?;
-            if may_come_back {
-                tokio::time::sleep(RETURN_POLL).await;
-                may_come_back = Instant::now() < deadline;
+            let mut connection = self.vault().pool().acquire().await?;
+            let attempt = self.decide(&mut connection, shown, wish, may_come_back);
+            match attempt.await? {
+                Attempt::Decided(decision) => return Ok((connection, decision)),
+                Attempt::Moved => {}
+                Attempt::UsedUp(tenant, usages) => {
+                    drop(connection);
+                    may_come_back = self.ask_back(&tenant, &usages).await?;
+                    if may_come_back {
+                        turn.rest(RETURN_POLL).await;
+                        may_come_back = Instant::now() < deadline;
+                    }
+                }
             }
         }
     }
 
-    /// Decides, stores the answer, and commits both; a quota that is used up is no
-    /// answer yet while something may come back.
+    /// Reads what bears on the answer, decides and commits the answer; a quota that is
+    /// used up is no answer yet while something may come back.
     async fn decide(
         &self,
-        claimed: &Claimed,
+        connection: &mut PgConnection,
+        shown: &Shown,
         wish: &Wish,
         may_come_back: bool,
-    ) -> Result<Decision, CallError> {
-        let mut transaction = self.vault().pool().begin().await?;
-        let running = self.lock(&mut transaction, claimed).await?;
-        wish.check_number(running.last_request_no)?;
-
+    ) -> Result<Attempt, CallError> {
+        let token = wish.token.as_ref();
+        let snapshot = Snapshot::read(connection, shown.id, &wish.user, token).await?;
+        let snapshot = snapshot.ok_or(CallError::Unauthenticated)?;
+        let asker = self.asker(connection, shown, &snapshot).await?;
+        wish.check_number(asker.last_request_no)?;
         let mut reader = Reader {
-            tenant: &claimed.tenant,
-            connection: &mut transaction,
+            tenant: &asker.tenant,
+            connection,
             failures: Vec::new(),
         };
-        let entitled = entitled(&mut reader, &running, wish).await?;
+        let entitled = entitled(&mut reader, &asker, wish, snapshot).await?;
         let failures = reader.failures;
-
-        let decision = if running.last_request_no == wish.number {
-            let earlier = running.last_allowance;
-            again(&mut transaction, claimed, earlier, entitled).await?
-        } else {
-            match self
-                .open(&mut transaction, claimed, &running, wish, entitled)
-                .await?
-            {
-                Ok((entitled, allowance)) => {
-                    let answer = Some(allowance.id);
-                    store_answer(&mut transaction, claimed, wish.number, answer).await?;
-                    Decision::Granted(entitled, allowance)
-                }
-                Err(refusal @ Refusal::QuotaExhausted(_)) if may_come_back => {
-                    return Ok(Decision::Denied(refusal));
-                }
-                Err(refusal) => {
-                    let service_account = &running.incarnation.service_account_name;
-                    let tenant = &claimed.tenant;
-                    denial::count(&mut *transaction, tenant, service_account, &refusal).await?;
-                    store_answer(&mut transaction, claimed, wish.number, None).await?;
-                    Decision::Denied(refusal)
-                }
-            }
-        };
         self.reached(Stage::GrantDecided).await;
-        transaction.commit().await?;
-        self.record_failures(&failures).await;
-        Ok(decision)
-    }
 
-    /// Opens a new allowance for who is entitled: until the lease, the token or a window
-    /// of a quota ends, by the database's clock; or says which quotas are used up.
-    async fn open(
-        &self,
-        connection: &mut PgConnection,
-        claimed: &Claimed,
-        running: &Running,
-        wish: &Wish,
-        entitled: Result<Entitled, Refusal>,
-    ) -> Result<Result<(Box<Entitled>, Allowance), Refusal>, CallError> {
-        let entitled = match entitled {
-            Ok(entitled) => Box::new(entitled),
-            Err(refusal) => return Ok(Err(refusal)),
-        };
-        if self.open_allowances(connection, claimed).await? >= MOST_OPEN {
-            return Err(CallError::TooManyOpen);
-        }
-        let token = &entitled.visible.token;
-        let charges = &entitled.charges;
-        let usages: Vec<Uuid> = charges.iter().map(|it| it.usage.as_uuid()).collect();
-        let descriptions: Vec<String> = charges.iter().map(|it| it.description.clone()).collect();
-        let periods: Vec<Option<i64>> = charges.iter().map(|it| it.period).collect();
-        let limits: Vec<Option<i64>> = charges.iter().map(|it| it.limit).collect();
-        let id = self.random_uuid()?;
-        let opened = sqlx::query!(
-            r#"select granted as "granted!", expires_in_ms, exhausted as "exhausted!", retry_in_ms
-               from open_allowance($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
-                                   make_interval(secs => $12), $13, $14, $15, $16, $17)"#,
-            claimed.id.tenant.as_uuid(),
-            id,
-            claimed.id.incarnation,
-            entitled.user.uid.as_uuid(),
-            entitled.user.epoch,
-            token.id.as_uuid(),
-            token.epoch,
-            i32::from(entitled.version.version),
-            running.incarnation.service_account_name.as_str(),
-            entitled.quota_epoch,
-            wish.units,
-            self.vault().lease().as_secs_f64(),
-            token.expiration_time as Option<DbTime>,
-            &usages,
-            &descriptions,
-            &periods as &[Option<i64>],
-            &limits as &[Option<i64>],
-        )
-        .fetch_one(connection)
-        .await?;
-        Ok(match opened.expires_in_ms {
-            Some(expires_in_ms) => {
-                let granted = opened.granted;
-                let allowance = Allowance {
-                    id,
-                    granted,
-                    expires_in_ms,
-                };
-                Ok((entitled, allowance))
+        let attempt = if asker.last_request_no == wish.number {
+            let decision = again(&mut *connection, &asker, entitled).await?;
+            Attempt::Decided(decision)
+        } else {
+            match entitled {
+                Ok(entitled) => {
+                    self.open(&mut *connection, &asker, wish, entitled, may_come_back)
+                        .await?
+                }
+                Err(refusal) => deny(&mut *connection, &asker, wish, refusal).await?,
             }
-            None => Err(Refusal::QuotaExhausted(Exhausted {
-                usages: opened.exhausted.into_iter().map(UsageId::from).collect(),
-                retry_in_ms: opened.retry_in_ms,
-            })),
-        })
+        };
+        for failure in &failures {
+            self.record_failure(&mut *connection, failure).await;
+        }
+        Ok(attempt)
     }
 
-    /// How many this broker has open; counted no further than to the bound.
-    async fn open_allowances(
+    /// Who asks, if the snapshot proves it and it lives.
+    async fn asker(
         &self,
         connection: &mut PgConnection,
-        claimed: &Claimed,
-    ) -> Result<i64, sqlx::Error> {
-        sqlx::query_scalar!(
-            r#"select count(*) as "count!" from (
-                   select from allowance
-                   where tenant_id = $1 and incarnation_id = $2 and state = 'Open'
-                   limit $3) as open"#,
-            claimed.id.tenant.as_uuid(),
-            claimed.id.incarnation,
-            MOST_OPEN,
-        )
-        .fetch_one(connection)
-        .await
-    }
-
-    /// Whether what the allowance was granted on is still so, in a new snapshot.
-    async fn still_good(&self, claimed: &Claimed, allowance: Uuid) -> Result<bool, CallError> {
-        let standing = sqlx::query_scalar!(
-            r#"select standing as "standing!" from allowance_standing
-               where tenant_id = $1 and allowance_id = $2"#,
-            claimed.id.tenant.as_uuid(),
-            allowance,
-        )
-        .fetch_optional(self.vault().pool())
-        .await?;
-        Ok(standing.as_deref() == Some("Good"))
+        shown: &Shown,
+        snapshot: &Snapshot,
+    ) -> Result<Asker, CallError> {
+        let row = snapshot.tenant.clone().ok_or(CallError::Unauthenticated)?;
+        let tenant = self.vault().live_tenant(connection, row).await?;
+        let claimed = Claimed {
+            id: shown.id,
+            tenant: tenant.ok_or(CallError::Unauthenticated)?,
+            proof: shown.proof.clone(),
+        };
+        let incarnation = claimed.prove(snapshot.incarnation.clone(), snapshot.fenced)?;
+        let vouched_until = self.vouched_until(&incarnation);
+        if vouched_until < snapshot.now {
+            return Err(CallError::Overdue);
+        }
+        Ok(Asker {
+            id: shown.id,
+            tenant: claimed.tenant,
+            service_account: incarnation.service_account_name,
+            mac: snapshot.incarnation.mac.clone(),
+            vouched_until,
+            last_request_no: snapshot.last_request_no,
+            last_allowance: snapshot.last_allowance_id,
+            now: snapshot.now,
+        })
     }
 }
 
-impl Wish {
-    fn read(request: v1alpha1::GrantRequest) -> Result<Self, CallError> {
-        let number = i64::try_from(request.request_no)
-            .ok()
-            .filter(|number| *number > 0);
-        let token = request.token.map(TokenName::try_from).transpose();
-        let units = request.want.clamp(1, MOST_UNITS);
-        Ok(Self {
-            number: number.ok_or(CallError::Malformed("request_no begins at 1"))?,
-            user: UserName::try_from(request.user_id)
-                .map_err(|_| CallError::Malformed("user_id is not the name of a TokenUser"))?,
-            token: token.map_err(|_| CallError::Malformed("token is not a StoredToken's name"))?,
-            // At most 5,000.
-            units: units.cast_signed(),
-            is_awaited: request.waiting > 0,
-        })
-    }
-
-    /// The next number, or the last one again.
-    fn check_number(&self, last: i64) -> Result<(), CallError> {
-        if self.number == last || Some(self.number) == last.checked_add(1) {
-            return Ok(());
-        }
-        Err(CallError::OutOfOrder {
-            what: "request number",
-            given: self.number.unsigned_abs(),
-            last: last.unsigned_abs(),
-        })
-    }
+/// Whether what the allowance was granted on is still so, in a new snapshot.
+async fn still_good(
+    connection: &mut PgConnection,
+    id: WatcherId,
+    allowance: Uuid,
+) -> Result<bool, CallError> {
+    let standing = sqlx::query_scalar!(
+        r#"select standing as "standing!" from allowance_standing
+           where tenant_id = $1 and allowance_id = $2"#,
+        id.tenant.as_uuid(),
+        allowance,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(standing.as_deref() == Some("Good"))
 }
 
 /// What the caller may be served, from rows that are ours.
 async fn entitled(
     reader: &mut Reader<'_>,
-    running: &Running,
+    asker: &Asker,
     wish: &Wish,
-) -> Result<Result<Entitled, Refusal>, CallError> {
-    let service_account = &running.incarnation.service_account_name;
+    mut snapshot: Snapshot,
+) -> Result<Result<Box<Entitled>, Refusal>, CallError> {
+    let (token, service_account) = (wish.token.as_ref(), &asker.service_account);
+    let rows = snapshot.take_account();
     let account = reader
-        .account(&wish.user, service_account, wish.token.as_ref())
+        .account_of(rows, &wish.user, service_account, token)
         .await?;
     let Some(account) = account else {
         return Ok(Err(Refusal::Forbidden));
     };
-    let (user, visible) = match account.choose(wish.token.as_ref()) {
+    let (user, visible) = match account.choose(token) {
         Ok(chosen) => chosen,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    let Some((quotas, quota_epoch)) = reader.quotas().await? else {
+    let stored = Stored::of(reader.tenant, snapshot.quota_set, snapshot.quotas);
+    let Some((quotas, quota_epoch)) = reader.quotas(stored) else {
         return Ok(Err(Refusal::Forbidden));
     };
-    let newest = reader.newest_version(&visible.token).await?;
-    if let Err(refusal) = visible.serving(newest.as_ref(), running.now) {
+    let newest = reader
+        .newest_version(&visible.token, snapshot.version)
+        .await?;
+    if let Err(refusal) = visible.serving(newest.as_ref(), asker.now) {
         return Ok(Err(refusal));
     }
     let Some(version) = newest else {
@@ -355,7 +280,7 @@ async fn entitled(
     );
     let opened = version.open_key(reader.tenant.keys());
     Ok(match reader.noted(opened).flatten() {
-        Some((key, ciphertext)) => Ok(Entitled {
+        Some((key, ciphertext)) => Ok(Box::new(Entitled {
             user,
             visible,
             version,
@@ -363,77 +288,9 @@ async fn entitled(
             ciphertext,
             charges,
             quota_epoch,
-        }),
+        })),
         None => Err(Refusal::Forbidden),
     })
-}
-
-/// The answer to a request that was answered before: the same, if it is still just
-/// what would be granted now. Nothing is granted here and nothing taken back: this
-/// may be a late repetition of a request whose answer has long arrived.
-async fn again(
-    connection: &mut PgConnection,
-    claimed: &Claimed,
-    earlier: Option<Uuid>,
-    entitled: Result<Entitled, Refusal>,
-) -> Result<Decision, CallError> {
-    let Some(earlier) = earlier else {
-        return Ok(match entitled {
-            Ok(_) => Decision::Void(None),
-            Err(refusal) => Decision::Denied(refusal),
-        });
-    };
-    let found = sqlx::query!(
-        r#"select granted, user_uid, user_epoch, token_id, token_epoch, version, quota_epoch,
-                  state = 'Open' and expires_time > now() and not recalled as "stands!",
-                  floor(extract(epoch from expires_time - now()) * 1000)::bigint as "ms!"
-           from allowance
-           where tenant_id = $1 and allowance_id = $2 and incarnation_id = $3"#,
-        claimed.id.tenant.as_uuid(),
-        earlier,
-        claimed.id.incarnation,
-    )
-    .fetch_optional(connection)
-    .await?;
-    let Some(found) = found else {
-        return Ok(Decision::Void(None));
-    };
-    let decided_on = (
-        (found.user_uid, found.user_epoch),
-        (found.token_id, found.token_epoch, found.version),
-        found.quota_epoch,
-    );
-    match entitled {
-        Ok(entitled) if found.stands && entitled.decided_on() == decided_on => {
-            let allowance = Allowance {
-                id: earlier,
-                granted: found.granted,
-                expires_in_ms: found.ms,
-            };
-            Ok(Decision::Granted(Box::new(entitled), allowance))
-        }
-        _ => Ok(Decision::Void(Some(earlier))),
-    }
-}
-
-/// Ids only: keys are unwrapped again for each answer.
-async fn store_answer(
-    connection: &mut PgConnection,
-    claimed: &Claimed,
-    number: i64,
-    allowance: Option<Uuid>,
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "update incarnation set last_request_no = $3, last_allowance_id = $4
-         where tenant_id = $1 and incarnation_id = $2",
-        claimed.id.tenant.as_uuid(),
-        claimed.id.incarnation,
-        number,
-        allowance,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
 }
 
 fn respond(answer: Answer) -> v1alpha1::GrantResponse {

@@ -44,6 +44,12 @@ impl FromStr for IncarnationId {
     }
 }
 
+/// What a call shows: the id and the proof.
+pub(crate) struct Shown {
+    pub(crate) id: WatcherId,
+    pub(crate) proof: Vec<u8>,
+}
+
 /// Who a call says it comes from. Nothing is proven before its row was read.
 pub(crate) struct Claimed {
     pub(crate) id: WatcherId,
@@ -52,6 +58,28 @@ pub(crate) struct Claimed {
 }
 
 impl Claimed {
+    /// The incarnation of a row, if it is the one that this proof is for.
+    ///
+    /// # Errors
+    /// [`CallError::Unauthenticated`] if not, or when it was fenced;
+    /// [`CallError::Damaged`] when the row is not ours.
+    pub(crate) fn prove(
+        &self,
+        row: IncarnationRow,
+        fenced: bool,
+    ) -> Result<Incarnation, CallError> {
+        let (version, keys) = (row.key_version, self.tenant.keys());
+        let incarnation = row.verify(keys).map_err(CallError::Damaged)?;
+        let proven = keys.of_version(version).is_some_and(|key| {
+            key.verify_incarnation_proof(incarnation.id, &incarnation.pod_uid, &self.proof)
+                .is_ok()
+        });
+        if !proven || fenced {
+            return Err(CallError::Unauthenticated);
+        }
+        Ok(incarnation)
+    }
+
     /// Whether the proof was made for this incarnation and pod. Only its row says
     /// under which version of the tenant's key, and whether it still lives.
     pub(crate) fn is_proven_for(&self, pod_uid: &str) -> bool {
@@ -69,14 +97,12 @@ pub(crate) struct Running {
     pub(crate) last_report_seq: i64,
     pub(crate) last_report_digest: Option<Vec<u8>>,
     pub(crate) last_request_no: i64,
-    /// The allowance that the last request was answered with, if it was granted one.
-    pub(crate) last_allowance: Option<Uuid>,
     /// The database's clock.
     pub(crate) now: DbTime,
 }
 
 /// The id and the proof that a call shows.
-pub(crate) fn shown(metadata: &MetadataMap) -> Result<(WatcherId, Vec<u8>), CallError> {
+pub(crate) fn shown(metadata: &MetadataMap) -> Result<Shown, CallError> {
     let id = metadata.get(INCARNATION_ID).and_then(|id| id.to_str().ok());
     let proof = metadata
         .get_bin(INCARNATION_PROOF)
@@ -85,7 +111,10 @@ pub(crate) fn shown(metadata: &MetadataMap) -> Result<(WatcherId, Vec<u8>), Call
         return Err(CallError::Unauthenticated);
     };
     let IncarnationId(id) = id.parse()?;
-    Ok((id, proof.to_vec()))
+    Ok(Shown {
+        id,
+        proof: proof.to_vec(),
+    })
 }
 
 impl VaultService {
@@ -113,11 +142,16 @@ impl VaultService {
 
     /// Refuses unless it was reviewed in time.
     pub(crate) fn in_time(&self, running: &Running) -> Result<(), CallError> {
-        let due = running.incarnation.review_due_time;
-        if due.after(self.settings().review_grace) < running.now {
+        if self.vouched_until(&running.incarnation) < running.now {
             return Err(CallError::Overdue);
         }
         Ok(())
+    }
+
+    /// Until when the API server's last word for it counts.
+    pub(crate) fn vouched_until(&self, incarnation: &Incarnation) -> DbTime {
+        let grace = self.settings().review_grace;
+        incarnation.review_due_time.after(grace)
     }
 
     /// The same however late its review is.
@@ -134,7 +168,7 @@ impl VaultService {
             r#"select tenant_id, incarnation_id, pod_uid, pod_name, service_account_name,
                       service_account_uid, review_due_time as "review_due_time: DbTime",
                       key_version, mac, last_report_seq, last_report_digest, last_request_no,
-                      last_allowance_id, now() as "now!: DbTime",
+                      now() as "now!: DbTime",
                       fenced_time is not null as "fenced!"
                from incarnation
                where tenant_id = $1 and incarnation_id = $2
@@ -156,36 +190,13 @@ impl VaultService {
             key_version: row.key_version,
             mac: row.mac,
         };
-        let incarnation = proven(claimed, authenticated, row.fenced)?;
+        let incarnation = claimed.prove(authenticated, row.fenced)?;
         Ok(Running {
             incarnation,
             last_report_seq: row.last_report_seq,
             last_report_digest: row.last_report_digest,
             last_request_no: row.last_request_no,
-            last_allowance: row.last_allowance_id,
             now: row.now,
         })
     }
-}
-
-/// The incarnation of a row, if the call comes from it and it is not over.
-///
-/// # Errors
-/// [`CallError::Unauthenticated`] if not; [`CallError::Damaged`] when the row is
-/// not ours.
-pub(crate) fn proven(
-    claimed: &Claimed,
-    row: IncarnationRow,
-    fenced: bool,
-) -> Result<Incarnation, CallError> {
-    let (version, keys) = (row.key_version, claimed.tenant.keys());
-    let incarnation = row.verify(keys).map_err(CallError::Damaged)?;
-    let proven = keys.of_version(version).is_some_and(|key| {
-        key.verify_incarnation_proof(incarnation.id, &incarnation.pod_uid, &claimed.proof)
-            .is_ok()
-    });
-    if !proven || fenced {
-        return Err(CallError::Unauthenticated);
-    }
-    Ok(incarnation)
 }

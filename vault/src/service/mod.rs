@@ -6,7 +6,7 @@
 //! | call | module | rules |
 //! |---|---|---|
 //! | Attach | `attach`, `jwt`, `limit`, `pods` | local verification, then a review by the API server; one live incarnation for each pod |
-//! | Grant | `grant`, `entitlement`, `ask_back` | commit, then read again in a new snapshot, then answer |
+//! | Grant | `grant`, `snapshot`, `entitlement`, `answer`, `ask_back` | three round trips: read, commit, read again in a new snapshot; then answer |
 //! | Report | `report`, `account` | each batch once and in order, or the incarnation is fenced |
 //! | Watch | `watch`, `watchers`, `feed` | register, read what was missed, then tell what happens |
 //! | DescribeUser | `describe`, `entitlement` | metadata only |
@@ -16,6 +16,7 @@
 //! tenants' unwrapped keys.
 
 mod account;
+mod answer;
 mod ask_back;
 mod attach;
 mod connection;
@@ -39,6 +40,7 @@ mod refusals;
 mod report;
 mod server;
 mod settings;
+mod snapshot;
 mod stages;
 mod stranger;
 mod sweep;
@@ -46,6 +48,7 @@ mod trim;
 mod turns;
 mod watch;
 mod watchers;
+mod wish;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -62,13 +65,13 @@ use crate::vault::Vault;
 use connection::Place;
 use error::CallError;
 use feed::Position;
-use incarnation::Claimed;
+use incarnation::{Claimed, Shown};
 use issuer::TrustedIssuer;
 use limit::ReviewLimit;
 use metrics::Metrics;
 use pods::Pods;
 use refusals::Refusals;
-use turns::{OwnTurn, Turns};
+use turns::{OwnTurn, Turn, Turns};
 use watchers::Watchers;
 
 pub use issuer::{IssuerError, WorkloadIssuer};
@@ -249,24 +252,28 @@ impl VaultService {
     /// Answers a call that proves its incarnation, in turn.
     async fn proven<Q, A>(
         &self,
-        mut request: Request<Q>,
+        request: Request<Q>,
         call: impl AsyncFnOnce(Claimed, Q) -> Result<A, CallError>,
     ) -> Result<Response<A>, Status> {
+        let (shown, _turn, request) = self.in_turn(request).await?;
+        let claimed = self.claim(shown.id, shown.proof).await?;
+        let answer = self.on_record(call(claimed, request).await).await?;
+        Ok(Response::new(answer))
+    }
+
+    /// A call that shows an incarnation, once it is its turn.
+    async fn in_turn<Q>(&self, mut request: Request<Q>) -> Result<(Shown, Turn, Q), Status> {
         let place = request.extensions().get::<Place>();
         let attached = place.and_then(Place::incarnation);
-        let (id, proof) = incarnation::shown(request.metadata())?;
+        let shown = incarnation::shown(request.metadata())?;
         // Whoever attached here need not be looked for under another name.
-        if attached != Some(id) {
+        if attached != Some(shown.id) {
             return Err(CallError::Unauthenticated.into());
         }
         let turn = request.extensions_mut().remove::<Arc<OwnTurn>>();
         let turn = turn.and_then(Arc::into_inner);
-        let _turn = turn.ok_or(CallError::Unauthenticated)?.shared().await;
-        let claimed = self.claim(id, proof).await?;
-        let answer = self
-            .on_record(call(claimed, request.into_inner()).await)
-            .await?;
-        Ok(Response::new(answer))
+        let turn = turn.ok_or(CallError::Unauthenticated)?.shared().await;
+        Ok((shown, turn, request.into_inner()))
     }
 }
 
@@ -298,10 +305,9 @@ impl vault_server::Vault for VaultService {
         &self,
         request: Request<v1alpha1::GrantRequest>,
     ) -> Result<Response<v1alpha1::GrantResponse>, Status> {
-        self.proven(request, async |claimed, wish| {
-            VaultService::grant(self, claimed, wish).await
-        })
-        .await
+        let (shown, mut turn, wish) = self.in_turn(request).await?;
+        let answer = VaultService::grant(self, &shown, &mut turn, wish).await;
+        Ok(Response::new(self.on_record(answer).await?))
     }
 
     async fn report(

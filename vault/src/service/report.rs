@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::VaultService;
 use super::account::{Balance, BalanceState, Effects, Report, Untrue};
 use super::error::CallError;
-use super::incarnation::{Claimed, Running, proven};
+use super::incarnation::{Claimed, Running};
 use super::metrics::{Fenced, Taken};
 use crate::audit::{self, Head, Outcome, Record};
 use crate::db_time::DbTime;
@@ -154,7 +154,7 @@ impl VaultService {
             mac: row.mac,
         };
         let running = Running {
-            incarnation: proven(claimed, authenticated, row.fenced)?,
+            incarnation: claimed.prove(authenticated, row.fenced)?,
             last_report_seq: row.last_report_seq,
             last_report_digest: row.last_report_digest,
             last_request_no: row.last_request_no,

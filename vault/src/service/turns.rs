@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -45,8 +46,8 @@ pub(crate) struct OwnTurn {
 
 /// The right to work on one call.
 pub(crate) struct Turn {
-    _shared: Option<OwnedSemaphorePermit>,
-    _own: OwnTurn,
+    shared: Option<OwnedSemaphorePermit>,
+    own: OwnTurn,
 }
 
 impl Caller {
@@ -97,11 +98,27 @@ impl Turns {
 impl OwnTurn {
     /// Waits for a turn among the calls of all brokers.
     pub(crate) async fn shared(self) -> Turn {
-        let all = Arc::clone(&self.turns.0.all);
-        Turn {
-            _shared: all.acquire_owned().await.ok(),
-            _own: self,
-        }
+        let mut turn = Turn {
+            shared: None,
+            own: self,
+        };
+        turn.take_shared().await;
+        turn
+    }
+}
+
+impl Turn {
+    /// Does nothing for so long, and lets the calls of others be worked on meanwhile.
+    /// It stays one of its broker's own: no more of them rest than there may be.
+    pub(crate) async fn rest(&mut self, duration: Duration) {
+        self.shared.take();
+        tokio::time::sleep(duration).await;
+        self.take_shared().await;
+    }
+
+    async fn take_shared(&mut self) {
+        let all = Arc::clone(&self.own.turns.0.all);
+        self.shared = all.acquire_owned().await.ok();
     }
 }
 
@@ -162,6 +179,23 @@ mod tests {
         assert!(timeout(SOON, attaching).await.is_err());
         under_way.pop();
         assert!(timeout(SOON, turns.of(broker(6))).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_rests_keeps_nobody_waiting_but_its_own() {
+        let turns = Turns::new(5);
+        let mut resting = turns.of(broker(1)).await;
+        let rest = resting.rest(3 * SOON);
+        let meanwhile = async {
+            assert!(timeout(SOON, turns.of(broker(2))).await.is_ok());
+            let mut own = Vec::new();
+            for _ in 1..OF_ONE {
+                own.push(turns.own(broker(1)).await);
+            }
+            assert!(timeout(SOON, turns.own(broker(1))).await.is_err());
+        };
+        tokio::join!(rest, meanwhile);
+        assert!(timeout(SOON, turns.of(broker(2))).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
