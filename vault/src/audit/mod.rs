@@ -13,6 +13,7 @@ mod chain;
 mod checkpoint;
 mod partitions;
 mod record;
+mod retention;
 mod verify;
 mod walk;
 

@@ -21,6 +21,7 @@ mod load;
 mod model;
 mod quota;
 mod report;
+mod retention;
 mod revoke;
 mod rows;
 mod silent;

@@ -122,6 +122,9 @@ async fn the_vaults_role_changes_and_removes_nothing_of_the_audit() {
     }
     intruder.has_no_right_to("delete from audit_chain").await;
     intruder
+        .has_no_right_to("update audit_chain set boundary_no = 7, boundary_mac = mac")
+        .await;
+    intruder
         .has_no_right_to("update audit_retention set days = 1")
         .await;
     for table in audit
@@ -220,11 +223,12 @@ async fn a_day_is_dropped_only_behind_a_boundary_of_each_tenant_that_has_records
     let refusal = intruder.drop_day(&day).await.unwrap_err();
     assert!(refusal.contains(&one.to_string()), "{refusal}");
     intruder.fixture.boundary_of(one, 1, 91).await;
-    // One that ends a day too early does not do.
+    // One of another day does not do.
     intruder.fixture.boundary_of(two, 1, 92).await;
+    intruder.fixture.boundary_of(two, 2, 90).await;
     let refusal = intruder.drop_day(&day).await.unwrap_err();
     assert!(refusal.contains(&two.to_string()), "{refusal}");
-    intruder.fixture.boundary_of(two, 2, 91).await;
+    intruder.fixture.boundary_of(two, 3, 91).await;
     assert_eq!(intruder.drop_day(&day).await, Ok(true));
     assert_eq!(intruder.drop_day(&day).await, Ok(false));
     assert_eq!(intruder.partitions().await.len(), 8);
