@@ -10,9 +10,10 @@
 mod anchor;
 mod bad_place;
 mod chain;
-mod partitions;
 mod checkpoint;
+mod partitions;
 mod record;
+mod retention;
 mod verify;
 mod walk;
 

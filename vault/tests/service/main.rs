@@ -23,6 +23,7 @@ mod model;
 mod moved;
 mod quota;
 mod report;
+mod retention;
 mod revoke;
 mod rows;
 mod silent;
