@@ -29,3 +29,4 @@ mod support;
 mod sweep;
 mod transport;
 mod watch;
+mod why;
