@@ -84,7 +84,9 @@ async fn of_a_caller_that_is_not_verified_only_code_and_time_are_told() {
             PLANTED.to_lowercase()
         );
         let unverified = scene.post(PLANTED, &body).await;
-        let ill_formed = scene.post(&scene.jwt, &format!("{{\"{PLANTED}\":1}}")).await;
+        let ill_formed = scene
+            .post(&scene.jwt, &format!("{{\"{PLANTED}\":1}}"))
+            .await;
         let path = format!("/v1/{PLANTED}");
         let headers = [("Host", "localhost")];
         let no_call = send(scene.address, &request("GET", &path, &headers, "")).await;
@@ -130,7 +132,7 @@ async fn a_flood_of_strangers_is_only_counted_past_a_bound_and_leaves_room_for_c
         let denials = scene.vault.state().denials.clone();
         assert_eq!(denials.len(), 128 + 1);
         assert_eq!(denials.last().unwrap().decision_id, id(&refused));
-        let metrics = scene.admin("/metrics").await.text();
+        let metrics = String::from_utf8(scene.admin("/metrics").await.body).unwrap();
         let count = "bursar_broker_answers_total{code=\"InvalidRequest\"} 300\n";
         assert!(metrics.contains(count), "{metrics}");
     })
@@ -153,7 +155,7 @@ async fn the_two_hundred_and_fifty_seventh_in_an_hour_is_only_counted() {
             })
             .await;
         assert_eq!(scene.vault.state().denials.len(), 256);
-        let metrics = scene.admin("/metrics").await.text();
+        let metrics = String::from_utf8(scene.admin("/metrics").await.body).unwrap();
         let count = "bursar_broker_answers_total{code=\"Forbidden\"} 257\n";
         assert!(metrics.contains(count), "{metrics}");
     })

@@ -49,13 +49,7 @@ pub(crate) struct DecisionLog {
 impl DecisionLog {
     /// Logs one refusal of a caller whose JWT was `verified`, or not. True when it is
     /// one of those that are told one by one; the rest are only counted.
-    pub(crate) fn note(
-        &self,
-        id: &DecisionId,
-        code: Code,
-        verified: bool,
-        now: BootTime,
-    ) -> bool {
+    pub(crate) fn note(&self, id: &DecisionId, code: Code, verified: bool, now: BootTime) -> bool {
         let (decision_id, code) = (id.as_str(), code.name());
         let has_room = self.has_room(verified, now);
         if has_room {

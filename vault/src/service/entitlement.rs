@@ -27,8 +27,10 @@ pub(crate) struct Account {
     pub(crate) user: User,
     /// In the order of their names.
     pub(crate) visible: Vec<Visible>,
-    /// Whether the user has tokens that the service account may not see.
-    pub(crate) more: bool,
+    /// The user's tokens that the service account may not see.
+    hidden: Vec<TokenName>,
+    /// There is a row that decides nothing because it is not ours.
+    damaged: bool,
 }
 
 /// A token the service account may see.
@@ -38,10 +40,27 @@ pub(crate) struct Visible {
     pub(crate) purposes: Option<Vec<Purpose>>,
 }
 
+/// What stands behind Forbidden. Callers are never told; who may read the audit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Barred {
+    /// There is no user of that name.
+    NoSuchUser,
+    /// The user is suspended.
+    UserSuspended,
+    /// The service account is not one of the user's workloads.
+    WorkloadNotListed,
+    /// The user has no token of that name, and has others that are not for the caller.
+    NoSuchToken,
+    /// The token has consumers, and the service account is none of them.
+    NotAConsumer,
+    /// A row that decides is not what the vault wrote.
+    IntegrityFailure,
+}
+
 /// Why a read is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    Forbidden,
+    Forbidden(Barred),
     TokenNotFound,
     TokenAmbiguous(Vec<String>),
     NoVersion,
@@ -116,9 +135,13 @@ impl Account {
         }
         match candidates.pop() {
             Some(candidate) => Ok((self.user, candidate)),
+            None if self.damaged => Err(Refusal::Forbidden(Barred::IntegrityFailure)),
+            None if self.hidden.is_empty() => Err(Refusal::TokenNotFound),
             // Absent and not yours cannot be told apart by trying names.
-            None if self.more => Err(Refusal::Forbidden),
-            None => Err(Refusal::TokenNotFound),
+            None if named.is_some_and(|name| !self.hidden.contains(name)) => {
+                Err(Refusal::Forbidden(Barred::NoSuchToken))
+            }
+            None => Err(Refusal::Forbidden(Barred::NotAConsumer)),
         }
     }
 }
@@ -139,7 +162,7 @@ impl Visible {
             return Err(Refusal::Revoked);
         }
         // A version that should be there and is not was recorded as a failure.
-        let newest = newest.ok_or(Refusal::Forbidden)?;
+        let newest = newest.ok_or(Refusal::Forbidden(Barred::IntegrityFailure))?;
         if newest.state != State::Live {
             return Err(Refusal::Revoked);
         }
@@ -151,14 +174,14 @@ impl Visible {
 }
 
 impl Reader<'_> {
-    /// What `service_account` may see of the user called `name`; `None` when it
-    /// may not act as such a user.
+    /// What `service_account` may see of the user called `name`, if it may act as
+    /// such a user.
     pub(crate) async fn account(
         &mut self,
         name: &UserName,
         service_account: &ServiceAccountName,
         named: Option<&TokenName>,
-    ) -> Result<Option<Account>, CallError> {
+    ) -> Result<Result<Account, Barred>, CallError> {
         let rows = AccountRows::read(self.connection, self.tenant.uuid(), name).await?;
         self.account_of(rows, name, service_account, named).await
     }
@@ -170,66 +193,82 @@ impl Reader<'_> {
         name: &UserName,
         service_account: &ServiceAccountName,
         named: Option<&TokenName>,
-    ) -> Result<Option<Account>, CallError> {
-        let Some(user) = self.user(rows.user, name).await? else {
-            return Ok(None);
+    ) -> Result<Result<Account, Barred>, CallError> {
+        let user = match self.user(rows.user, name).await? {
+            Ok(user) => user,
+            Err(barred) => return Ok(Err(barred)),
         };
-        let listed = self.may_act(rows.workloads, service_account);
-        if !listed || user.suspended {
-            return Ok(None);
+        if let Some(barred) = self.barred(&user, rows.workloads, service_account) {
+            return Ok(Err(barred));
         }
-        let (mut visible, mut more) = self.tokens(rows.tokens, rows.consumers, service_account);
-        visible.sort_by(|a, b| a.token.name.cmp(&b.token.name));
+        let mut account = self.tokens(user, rows.tokens, rows.consumers, service_account);
+        let visible = &account.visible;
         let missing = |name: &TokenName| visible.iter().all(|found| found.token.name != *name);
         if let Some(name) = named.filter(|name| missing(name)) {
-            more |= !self.absence_is_ours(name).await?;
+            account.damaged |= !self.absence_is_ours(name).await?;
         }
-        Ok(Some(Account {
-            user,
-            visible,
-            more,
-        }))
+        Ok(Ok(account))
     }
 
     async fn user(
         &mut self,
         row: Option<UserRow>,
         name: &UserName,
-    ) -> Result<Option<User>, CallError> {
+    ) -> Result<Result<User, Barred>, CallError> {
         let found = match row {
             Some(row) => Some(row),
             // Nobody but us may have deleted the user.
             None => gone::user(self.connection, self.tenant, name).await?,
         };
-        let user = found.and_then(|row| self.noted(row.verify(self.tenant.keys())));
-        Ok(user.filter(User::is_live))
+        let Some(row) = found else {
+            return Ok(Err(Barred::NoSuchUser));
+        };
+        Ok(match self.noted(row.verify(self.tenant.keys())) {
+            Some(user) if user.is_live() => Ok(user),
+            Some(_) => Err(Barred::NoSuchUser),
+            None => Err(Barred::IntegrityFailure),
+        })
     }
 
-    fn may_act(&mut self, rows: Vec<WorkloadRow>, service_account: &ServiceAccountName) -> bool {
+    /// Why `service_account` may not act as the user, if it may not.
+    fn barred(
+        &mut self,
+        user: &User,
+        rows: Vec<WorkloadRow>,
+        service_account: &ServiceAccountName,
+    ) -> Option<Barred> {
         // All of them, so that one that was changed into another is noticed.
-        let mut listed = false;
+        let (mut listed, mut damaged) = (false, false);
         for row in rows {
-            let workload = self.noted(row.verify(self.tenant.keys()));
-            listed |= workload.is_some_and(|found| found.service_account_name == *service_account);
+            match self.noted(row.verify(self.tenant.keys())) {
+                Some(found) => listed |= found.service_account_name == *service_account,
+                None => damaged = true,
+            }
         }
-        listed
+        match (listed, damaged) {
+            (true, _) if user.suspended => Some(Barred::UserSuspended),
+            (true, _) => None,
+            (false, true) => Some(Barred::IntegrityFailure),
+            (false, false) => Some(Barred::WorkloadNotListed),
+        }
     }
 
-    /// The user's tokens that `service_account` may see, and whether there are more.
+    /// The user's tokens, as `service_account` may see them.
     fn tokens(
         &mut self,
+        user: User,
         rows: Vec<TokenRow>,
         consumers: Vec<ConsumerRow>,
         service_account: &ServiceAccountName,
-    ) -> (Vec<Visible>, bool) {
+    ) -> Account {
         let read = rows.len();
         let tokens: Vec<Token> = rows
             .into_iter()
             .filter_map(|row| self.noted(row.verify(self.tenant.keys())))
             .collect();
-        let mut more = tokens.len() < read;
+        let damaged = tokens.len() < read;
         let mut consumers = self.consumers(consumers, &tokens, service_account);
-        let mut visible = Vec::new();
+        let (mut visible, mut hidden) = (Vec::new(), Vec::new());
         for token in tokens {
             let purposes = match token.narrowed {
                 false => Some(None),
@@ -237,10 +276,16 @@ impl Reader<'_> {
             };
             match purposes {
                 Some(purposes) => visible.push(Visible { token, purposes }),
-                None => more = true,
+                None => hidden.push(token.name),
             }
         }
-        (visible, more)
+        visible.sort_by(|a, b| a.token.name.cmp(&b.token.name));
+        Account {
+            user,
+            visible,
+            hidden,
+            damaged,
+        }
     }
 
     /// The narrowed tokens that `service_account` may see, and what for.

@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use super::VaultService;
 use super::answer::{Allowance, Attempt, Decision, again, deny};
-use super::entitlement::{Reader, Refusal, Visible};
+use super::entitlement::{Barred, Reader, Refusal, Visible};
 use super::error::CallError;
 use super::incarnation::{Claimed, Shown};
 use super::metrics;
@@ -166,7 +166,8 @@ impl VaultService {
             connection,
             failures: Vec::new(),
         };
-        let entitled = entitled(&mut reader, &asker, wish, snapshot).await?;
+        let (user, account) = (&wish.user, &asker.service_account);
+        let entitled = entitled(&mut reader, account, user, token, snapshot).await?;
         let failures = reader.failures;
         self.reached(Stage::GrantDecided).await;
 
@@ -238,19 +239,21 @@ async fn still_good(
 }
 
 /// What the caller may be served, from rows that are ours.
-async fn entitled(
+pub(crate) async fn entitled(
     reader: &mut Reader<'_>,
-    asker: &Asker,
-    wish: &Wish,
+    service_account: &ServiceAccountName,
+    user: &UserName,
+    token: Option<&TokenName>,
     mut snapshot: Snapshot,
 ) -> Result<Result<Box<Entitled>, Refusal>, CallError> {
-    let (token, service_account) = (wish.token.as_ref(), &asker.service_account);
+    const DAMAGED: Refusal = Refusal::Forbidden(Barred::IntegrityFailure);
     let rows = snapshot.take_account();
     let account = reader
-        .account_of(rows, &wish.user, service_account, token)
+        .account_of(rows, user, service_account, token)
         .await?;
-    let Some(account) = account else {
-        return Ok(Err(Refusal::Forbidden));
+    let account = match account {
+        Ok(account) => account,
+        Err(barred) => return Ok(Err(Refusal::Forbidden(barred))),
     };
     let (user, visible) = match account.choose(token) {
         Ok(chosen) => chosen,
@@ -258,16 +261,16 @@ async fn entitled(
     };
     let stored = Stored::of(reader.tenant, snapshot.quota_set, snapshot.quotas);
     let Some((quotas, quota_epoch)) = reader.quotas(stored) else {
-        return Ok(Err(Refusal::Forbidden));
+        return Ok(Err(DAMAGED));
     };
     let newest = reader
         .newest_version(&visible.token, snapshot.version)
         .await?;
-    if let Err(refusal) = visible.serving(newest.as_ref(), asker.now) {
+    if let Err(refusal) = visible.serving(newest.as_ref(), snapshot.now) {
         return Ok(Err(refusal));
     }
     let Some(version) = newest else {
-        return Ok(Err(Refusal::Forbidden));
+        return Ok(Err(DAMAGED));
     };
     let charges = quotas::charges(
         &quotas,
@@ -289,7 +292,7 @@ async fn entitled(
             charges,
             quota_epoch,
         })),
-        None => Err(Refusal::Forbidden),
+        None => Err(DAMAGED),
     })
 }
 

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | Attach | `attach`, `jwt`, `limit`, `pods` | local verification, then a review by the API server; one live incarnation for each pod |
 //! | Grant | `grant`, `snapshot`, `entitlement`, `answer`, `ask_back` | three round trips: read, commit, read again in a new snapshot; then answer |
-//! | Report | `report`, `account` | each batch once and in order, or the incarnation is fenced |
+//! | Report | `report`, `account`, `why` | each batch once and in order, or the incarnation is fenced |
 //! | Watch | `watch`, `watchers`, `feed` | register, read what was missed, then tell what happens |
 //! | DescribeUser | `describe`, `entitlement` | metadata only |
 //!
@@ -48,6 +48,7 @@ mod trim;
 mod turns;
 mod watch;
 mod watchers;
+mod why;
 mod wish;
 
 use std::sync::Arc;
@@ -82,6 +83,7 @@ pub(crate) use settings::LAPSE_GRACE;
 pub use settings::Settings;
 pub use stages::{NoStages, Stage, Stages};
 pub use watchers::EventStream;
+pub use why::DenialReason;
 
 /// Why the service does not start.
 #[derive(Debug, thiserror::Error)]

@@ -36,3 +36,4 @@ mod transport;
 mod trim;
 mod trips;
 mod watch;
+mod why;
