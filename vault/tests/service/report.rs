@@ -256,8 +256,10 @@ async fn without_a_partition_of_today_a_report_is_refused_whole_and_counts_when_
     let (replica, broker, granted) = holder(&bed).await;
     let today = "select 'access_record_' || to_char(now() at time zone 'UTC', 'YYYYMMDD')";
     let today = bed.texts(today).await.remove(0);
-    bed.tamper(&format!("alter table access_record detach partition {today}"))
-        .await;
+    bed.tamper(&format!(
+        "alter table access_record detach partition {today}"
+    ))
+    .await;
     let (records, closed) = (
         vec![served(&granted, 3)],
         vec![granted.allowance_id.clone()],

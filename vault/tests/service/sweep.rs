@@ -287,8 +287,10 @@ async fn a_missing_partition_of_the_next_days_is_made_or_else_told() {
 
     // Still there and no partition any more: nobody but a person knows why.
     let second = bed.texts(&day(2)).await.remove(0);
-    bed.tamper(&format!("alter table access_record detach partition {second}"))
-        .await;
+    bed.tamper(&format!(
+        "alter table access_record detach partition {second}"
+    ))
+    .await;
     until_ahead(1).await;
     replica.stop().await;
 }

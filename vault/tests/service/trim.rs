@@ -110,7 +110,8 @@ async fn what_lapsed_stays_while_its_broker_may_account_for_it() {
         .await
         .unwrap();
 
-    bed.tamper("update incarnation set fenced_time = now()").await;
+    bed.tamper("update incarnation set fenced_time = now()")
+        .await;
     bed.a_day_later().await;
     bed.until_count("select count(*) from allowance", 0).await;
     replica.stop().await;
@@ -122,7 +123,8 @@ async fn an_incarnation_stays_as_long_as_a_record_of_its_chain() {
     let (replica, mut broker) = holder(&bed, lifetime).await;
     closed(&mut broker, 1).await;
     closed(&mut broker, 1).await;
-    bed.tamper("update incarnation set fenced_time = now()").await;
+    bed.tamper("update incarnation set fenced_time = now()")
+        .await;
     bed.a_day_later().await;
     bed.until_count("select count(*) from allowance", 0).await;
 
@@ -171,7 +173,8 @@ async fn a_window_goes_when_it_ended_before_the_retention() {
          select tenant_id, gen_random_uuid(), 0, 'endless', 7, null from tenant",
     )
     .await;
-    bed.until_count("select count(*) from quota_window", 3).await;
+    bed.until_count("select count(*) from quota_window", 3)
+        .await;
     assert_eq!(bed.count(CHARGED).await, 1 + 7 + 7);
     assert_eq!(bed.count(of_today).await, 1);
     replica.stop().await;
