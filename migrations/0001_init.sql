@@ -315,6 +315,18 @@ create table allowance_charge (
 create index allowance_charge_open on allowance_charge (tenant_id, usage_id, window_no, incarnation_id)
     where open;
 
+-- Service accounts of which a broker never accounted for accesses that quotas count:
+-- the most that the next counted allowance is good for. It starts at 1 and doubles
+-- with each, so that brokers that die again and again take little of a quota with
+-- them. No row, no bound. Not authenticated: whoever writes here can make allowances
+-- small, and no larger than they would be.
+create table slow_start (
+    tenant_id uuid not null references tenant,
+    service_account_name text not null,
+    units integer not null check (units >= 1),
+    primary key (tenant_id, service_account_name)
+);
+
 -- Opens an allowance and charges it to all of its windows, or to none: then
 -- `granted` is 0. Windows are locked in the order of their keys, so that two grants
 -- never wait for each other in a circle.
@@ -336,6 +348,7 @@ declare
     v_exhausted_until timestamptz := v_now;
     v_rest bigint;
     v_sharers bigint;
+    v_slow integer;
     v_window record;
     -- What is locked and checked, and so what is charged: by then there may be newer windows.
     v_usages uuid[] := '{}';
@@ -390,6 +403,15 @@ begin
             retry_in_ms := ceil(extract(epoch from v_exhausted_until - clock_timestamp()) * 1000);
         end if;
         return;
+    end if;
+    if v_usages <> '{}' then
+        update slow_start set units = 2 * units
+        where tenant_id = p_tenant and service_account_name = p_service_account
+        returning units / 2 into v_slow;
+        granted := least(granted, v_slow);
+        -- More than any allowance is good for.
+        delete from slow_start
+        where tenant_id = p_tenant and service_account_name = p_service_account and units > 5000;
     end if;
 
     insert into allowance (tenant_id, allowance_id, incarnation_id, user_uid, user_epoch, token_id,

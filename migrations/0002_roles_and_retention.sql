@@ -98,6 +98,7 @@ begin
         ('quota', 'select, insert, update, delete'),
         ('quota_set', 'select, insert, update'),
         ('quota_window', 'select, insert, update, delete'),
+        ('slow_start', 'select, insert, update, delete'),
         ('revoked_value', 'select, insert'),
         ('incarnation', 'select, insert, update, delete'),
         ('allowance', 'select, insert, update, delete'),

@@ -331,7 +331,7 @@ async fn means(testbed: &Testbed, database: &Database) -> Means {
     let kubeconfig = handle.kubeconfig_for_service_account("bursar-system", "bursar-operator");
     Means {
         kubeconfig: kubeconfig.await.unwrap(),
-        database: database.owner_url.clone(),
+        database: database.runtime_url.clone(),
         root_keys,
         log: handle.folder().join("operator.log"),
     }

@@ -103,7 +103,8 @@ impl Mischief {
                 bed.testbed.postgres().restart().await.unwrap();
             }
             Fault::BackendKilled => {
-                let (role, pick) = (bed.database.name.clone(), self.dice.below(1_000));
+                let role = bed.database.runtime_role.clone();
+                let pick = self.dice.below(1_000);
                 bed.testbed.postgres().kill_backend(&role, pick);
             }
             Fault::PostgresStopped => {
@@ -146,6 +147,8 @@ impl Mischief {
             sleep(Duration::from_millis(100)).await;
             self.resume_those_due(bed);
         }
+        let used = bed.journal.received();
+        bed.limits.make_room(used).await;
         let late = self.dice.below(bed.pods.len());
         bed.pods[late].until_ready().await;
         bed.until_granted(late).await;

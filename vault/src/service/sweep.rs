@@ -100,7 +100,8 @@ impl VaultService {
         }
     }
 
-    /// Lapses one incarnation's allowances, and records what they leave open.
+    /// Lapses one incarnation's allowances, and records what they leave open. What quotas
+    /// count of it stays charged, and the service account's next allowances are small.
     async fn lapse(&self, tenant: Uuid, incarnation: Uuid, grace: f64) -> Result<(), CallError> {
         let Some(keys) = self.vault().keys_by_id(tenant.into()).await? else {
             return Ok(());
@@ -118,6 +119,11 @@ impl VaultService {
                ), uncharged as (
                    update allowance_charge c set open = false from lapsed l
                    where c.tenant_id = l.tenant_id and c.allowance_id = l.allowance_id
+                   returning l.tenant_id, l.service_account_name, l.granted > l.used as lost
+               ), slowed as (
+                   insert into slow_start (tenant_id, service_account_name, units)
+                   select distinct tenant_id, service_account_name, 1 from uncharged where lost
+                   on conflict (tenant_id, service_account_name) do update set units = 1
                )
                select allowance_id, user_uid, token_id, version, service_account_name,
                       granted - used as "unaccounted!", granted_time as "granted_time: DbTime",

@@ -9,10 +9,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use bursar_vault::QuotaSpec;
-use bursar_vault::rows::Subject;
+use bursar_vault::rows::{Subject, Window};
 use bursar_vault::service::Settings;
 use bursar_wire::digest::report_digest;
 use bursar_wire::v1alpha1::grant_response::Answer;
@@ -30,7 +31,9 @@ const STEPS: usize = 25;
 const QUIET_POINTS: usize = 2;
 const BROKERS: usize = 3;
 /// Schedules that are under way at the same time, each in a namespace of its own.
-const AT_ONCE: u64 = 4;
+const AT_ONCE: u64 = 8;
+/// What is read, all of it ana's.
+const TOKENS: [&str; 2] = ["github", "slack"];
 
 /// SplitMix64: a few bits of a seed become a schedule.
 struct Dice(u64);
@@ -87,7 +90,14 @@ struct World<'a> {
     bed: &'a Bed,
     replica: &'a Replica,
     team: Team,
-    limit: QuotaSpec,
+    /// One on all that ana reads, for good; one on each token, in periods.
+    limits: Vec<QuotaSpec>,
+    /// What each is about.
+    subjects: Vec<String>,
+    /// The greatest limit that each ever had.
+    greatest: Vec<i64>,
+    /// How many periods have passed by, in powers of ten.
+    rolled_over: i64,
     brokers: Vec<Modelled>,
     /// On their way, each with the broker's place.
     questions: Vec<(usize, Question)>,
@@ -139,13 +149,13 @@ impl Modelled {
         self.frozen.clone().unwrap()
     }
 
-    fn ask(&mut self, waiting: u32) -> GrantRequest {
+    fn ask(&mut self, token: &str, waiting: u32) -> GrantRequest {
         if self.asked.is_none() {
             self.broker.request_no += 1;
             self.asked = Some(GrantRequest {
                 request_no: self.broker.request_no,
                 user_id: "ana".into(),
-                token: Some("github".into()),
+                token: Some(token.into()),
                 want: 8,
                 waiting,
             });
@@ -198,7 +208,8 @@ impl World<'_> {
         match self.dice.below(20) {
             0..=2 => {
                 let waiting = u32::from(self.dice.one_in(20));
-                let question = Question::Grant(self.brokers[place].ask(waiting));
+                let token = TOKENS[self.dice.below(TOKENS.len())];
+                let question = Question::Grant(self.brokers[place].ask(token, waiting));
                 self.questions.push((place, question));
             }
             3..=5 => {
@@ -214,6 +225,7 @@ impl World<'_> {
             13..=15 => self.serve(place),
             16 => self.end_any(place),
             17 => self.obey(place).await,
+            18 if self.dice.one_in(4) => self.roll_over().await,
             18 => self.change_limit().await,
             19 if self.dice.one_in(3) => self.kill(place).await,
             19 if self.dice.one_in(2) => self.end_leases().await,
@@ -298,8 +310,36 @@ impl World<'_> {
     }
 
     async fn change_limit(&mut self) {
-        self.limit.limit = i64::try_from(self.dice.below(60)).unwrap();
-        self.bed.apply_quota(&self.team, &self.limit).await;
+        let which = self.dice.below(self.limits.len());
+        let limit = i64::try_from(self.dice.below(60)).unwrap();
+        self.limits[which].limit = limit;
+        self.greatest[which] = self.greatest[which].max(limit);
+        let ids: Vec<_> = self.limits.iter().map(|quota| quota.id).collect();
+        self.bed
+            .apply_quota_of(&self.team, &self.limits[which], &ids)
+            .await;
+    }
+
+    /// A period is over, and with it every allowance that was charged to it: what comes of
+    /// those now is returned to windows that are past.
+    async fn roll_over(&mut self) {
+        for broker in &mut self.brokers {
+            broker.held.values_mut().for_each(|held| held.ended = true);
+        }
+        let tenant = self.team.tenant.id();
+        // Never by as much as two windows are apart.
+        let by = 10_i64.pow(u32::try_from(self.rolled_over).unwrap());
+        self.rolled_over += 1;
+        let both = format!(
+            "with periods as (
+                 update quota_window set window_no = window_no - {by}
+                 where tenant_id = '{tenant}' and description like '%s'
+                 returning usage_id
+             )
+             update allowance_charge set window_no = window_no - {by}
+             where tenant_id = '{tenant}' and usage_id in (select usage_id from periods)"
+        );
+        self.bed.tamper(&both).await;
     }
 
     /// A broker dies with all it has not reported; another pod takes its place.
@@ -355,15 +395,42 @@ impl World<'_> {
         let tenant = self.team.tenant.id();
         // I1 and I2.
         let unbalanced = format!(
-            "select count(*) from quota_window w
-             where w.tenant_id = '{tenant}' and (w.charged > w.cap or w.charged <> (
-                 select coalesce(sum(a.granted - a.returned), 0) from allowance_charge c
+            "select count(*) from quota_window w, lateral (
+                 select coalesce(sum(a.granted - a.returned), 0) as granted,
+                        coalesce(sum(a.used), 0) as used
+                 from allowance_charge c
                  join allowance a on a.tenant_id = c.tenant_id
                                  and a.allowance_id = c.allowance_id
                  where c.tenant_id = w.tenant_id and c.usage_id = w.usage_id
-                   and c.window_no = w.window_no))"
+                   and c.window_no = w.window_no) as sums
+             where w.tenant_id = '{tenant}'
+               and (w.charged > w.cap or w.charged <> sums.granted or sums.used > w.charged)"
         );
         assert_eq!(self.bed.count(&unbalanced).await, 0, "seed {seed}: charged");
+        for (subject, greatest) in self.subjects.iter().zip(&self.greatest) {
+            let past = format!(
+                "select count(*) from quota_window
+                 where tenant_id = '{tenant}' and charged > {greatest}
+                   and description like '%{subject}%'"
+            );
+            assert_eq!(self.bed.count(&past).await, 0, "seed {seed}: past a limit");
+        }
+        // I3 and I5: no unit has two fates.
+        let unexplained = format!(
+            "select count(*) from allowance a, lateral (
+                 select coalesce(sum(r.count) filter (where r.outcome = 'Served'), 0) as served,
+                        coalesce(sum(r.count) filter (where r.outcome = 'Unaccounted'), 0)
+                        - coalesce(sum(r.count) filter (where r.outcome = 'Accounted'), 0)
+                        as declared
+                 from access_record r
+                 where r.tenant_id = a.tenant_id and r.allowance_id = a.allowance_id) as sums
+             where a.tenant_id = '{tenant}'
+               and (a.used <> sums.served or a.used + a.returned > a.granted
+                    or sums.declared <> case a.state
+                        when 'Lapsed' then a.granted - a.used - a.returned else 0 end
+                    or a.state = 'Closed' and a.used + a.returned <> a.granted)"
+        );
+        assert_eq!(self.bed.count(&unexplained).await, 0, "seed {seed}: fates");
         // I3: what each allowance was used for is on record, once.
         let of = |outcome: &str| {
             format!(
@@ -405,14 +472,28 @@ impl World<'_> {
 async fn schedule(bed: &Bed, replica: &Replica, seed: u64) {
     let team = bed.team(&format!("team-{seed}")).await;
     let ana = bed.user(&team, "ana").await;
-    bed.token(&team, &ana, "github").await;
-    let limit = quota("limit", Subject::User(ana.uid), 40);
-    bed.apply_quota(&team, &limit).await;
+    let mut limits = vec![quota("of-ana", Subject::User(ana.uid), 60)];
+    let mut subjects = vec![ana.uid.to_string()];
+    for name in TOKENS {
+        let token = bed.token(&team, &ana, name).await;
+        subjects.push(token.id.to_string());
+        limits.push(QuotaSpec {
+            window: Window::Period(NonZeroU32::new(86_400).unwrap()),
+            ..quota(&format!("of-{name}"), Subject::Token(token.id), 40)
+        });
+    }
+    for place in 0..limits.len() {
+        let ids: Vec<_> = limits[..=place].iter().map(|quota| quota.id).collect();
+        bed.apply_quota_of(&team, &limits[place], &ids).await;
+    }
     let mut world = World {
         brokers: Vec::new(),
         bed,
         replica,
-        limit,
+        greatest: limits.iter().map(|quota| quota.limit).collect(),
+        limits,
+        subjects,
+        rolled_over: 0,
         questions: Vec::new(),
         told: Vec::new(),
         truth: HashMap::new(),

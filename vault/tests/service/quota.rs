@@ -152,6 +152,43 @@ async fn what_a_killed_broker_may_have_used_stays_charged() {
 }
 
 #[tokio::test]
+async fn after_a_lapse_a_service_accounts_counted_allowances_begin_with_one_access_and_double() {
+    let bed = Bed::with_lease("quota_slow_start", Duration::from_secs(1)).await;
+    let quick = Settings {
+        lapse_grace: Duration::from_secs(1),
+        sweep_interval: Duration::from_millis(100),
+        ..Settings::default()
+    };
+    let replica = bed.replica_with(quick).await;
+    let (team, ana) = team(&bed).await;
+    bed.apply_quota(&team, &quota("limit", ana, 10_000)).await;
+    // Nobody counts what she reads.
+    let bo = bed.user(&team, "bo").await;
+    bed.token(&team, &bo, "slack").await;
+
+    let mut killed = bed.broker(&replica, &team, "app").await;
+    let granted = killed.granted("ana", "github").await;
+    assert_eq!(granted.units, 100, "all that was asked for");
+    drop(killed);
+    bed.until_count("select count(*) from slow_start", 1).await;
+
+    let mut next = bed.broker(&replica, &team, "app").await;
+    assert_eq!(next.granted("bo", "slack").await.units, 100);
+    let mut sizes = Vec::new();
+    for _ in 0..13 {
+        let granted = next.granted("ana", "github").await;
+        let closed = vec![granted.allowance_id];
+        next.report(vec![], closed).await.unwrap();
+        sizes.push(granted.units);
+    }
+    assert_eq!(sizes[..8], [1, 2, 4, 8, 16, 32, 64, 100]);
+    assert!(sizes[8..].iter().all(|units| *units == 100), "{sizes:?}");
+    // It is over, until the next lapse.
+    assert_eq!(bed.count("select count(*) from slow_start").await, 0);
+    replica.stop().await;
+}
+
+#[tokio::test]
 async fn a_period_begins_anew_and_what_is_returned_goes_where_it_was_charged() {
     let bed = Bed::new("quota_period").await;
     let replica = bed.replica().await;
