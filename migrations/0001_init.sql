@@ -446,31 +446,209 @@ join token_version v
     on v.tenant_id = a.tenant_id and v.token_id = a.token_id and v.version = a.version
 where a.state = 'Open';
 
--- What was served (fact: who, which version, when recorded, how often; claim:
--- app_name, purpose, the broker's times), or what a broker never accounted for;
--- that has report_seq 0. What is told of it later adds to this, and takes from
--- that by a record of its own (Accounted).
+-- The audit: what was served (fact: who, which version, when recorded, how often; claim:
+-- app_name, purpose, the broker's times), what a broker never accounted for
+-- (Unaccounted), how much of that it told of later (Accounted), what was refused
+-- (Denied), and what a person did (Queried, Revoked).
+--
+-- Records form chains: numbers without a gap, and a MAC over all columns and the MAC
+-- of the record before, under the tenant's audit key of version `secret_version`. A
+-- chain is an incarnation, or the tenant's own id for what people did. Rows are only
+-- ever added, and go a day at a time.
 create table access_record (
     tenant_id uuid not null,
-    incarnation_id uuid not null,
-    report_seq bigint not null,
-    idx integer not null,
-    recorded_time timestamptz not null default now(),
-    allowance_id uuid not null,
-    user_uid uuid not null,
-    token_id uuid not null,
-    version integer not null,
+    chain_id uuid not null,
+    record_no bigint not null check (record_no >= 1),
+    -- The database's clock, and never before the record before.
+    recorded_time timestamptz not null,
+    outcome text not null
+        check (outcome in ('Served', 'Unaccounted', 'Accounted', 'Denied', 'Queried', 'Revoked')),
+    -- With what a broker reported.
+    report_seq bigint,
+    allowance_id uuid,
+    user_uid uuid,
+    token_id uuid,
+    version integer,
     service_account_name text not null,
-    outcome text not null check (outcome in ('Served', 'Unaccounted', 'Accounted')),
     app_name text not null,
     purpose text not null,
     count integer not null check (count >= 1),
     first_time timestamptz not null,
     last_time timestamptz not null,
-    primary key (tenant_id, incarnation_id, report_seq, idx),
-    foreign key (tenant_id, allowance_id) references allowance
-);
+    -- With Denied: which decision, and what was asked for.
+    decision_id text,
+    code text,
+    reason text,
+    user_name text,
+    token_name text,
+    -- With Queried and Revoked: who, as the API server said.
+    person text,
+    secret_version integer not null,
+    mac bytea not null check (octet_length(mac) = 32),
+    -- With the time because Postgres wants it in every key of a partitioned table; that
+    -- a number does not come twice is seen to by append_records.
+    primary key (tenant_id, chain_id, record_no, recorded_time)
+) partition by range (recorded_time);
 create index access_record_by_token on access_record (tenant_id, token_id, recorded_time);
+
+-- Where each chain ends, and where it begins once older records were dropped.
+-- Not authenticated: the last record and the checkpoints tell of a changed one.
+create table audit_chain (
+    tenant_id uuid not null references tenant,
+    chain_id uuid not null,
+    record_no bigint not null,
+    recorded_time timestamptz not null,
+    mac bytea not null check (octet_length(mac) = 32),
+    -- The last record that was dropped; null: none was.
+    boundary_no bigint,
+    boundary_mac bytea check (octet_length(boundary_mac) = 32),
+    primary key (tenant_id, chain_id),
+    check ((boundary_no is null) = (boundary_mac is null))
+) with (fillfactor = 50);
+
+-- Adds records to the end of a chain, all of one chain and in order, and moves its head.
+create function append_records(p_records access_record[]) returns void
+language plpgsql as $$
+begin
+    insert into access_record select * from unnest(p_records);
+    insert into audit_chain as c (tenant_id, chain_id, record_no, recorded_time, mac)
+    select tenant_id, chain_id, record_no, recorded_time, mac
+    from unnest(p_records) order by record_no desc limit 1
+    on conflict (tenant_id, chain_id) do update
+    set record_no = excluded.record_no, recorded_time = excluded.recorded_time,
+        mac = excluded.mac
+    where c.record_no + cardinality(p_records) = excluded.record_no;
+    if not found then
+        raise exception 'records do not follow the head of their chain';
+    end if;
+end
+$$;
+
+-- An allowance as a report needs it.
+create type held_allowance as (
+    allowance_id uuid, granted integer, used integer, returned integer, state text,
+    user_uid uuid, token_id uuid, version integer, service_account_name text,
+    granted_time timestamptz, expires_time timestamptz
+);
+
+-- Locks an incarnation for a report, and reads what that needs: its row, those of the
+-- allowances that are its own, and the head of its chain.
+create function open_report(p_tenant uuid, p_incarnation uuid, p_allowances uuid[])
+returns table (
+    pod_uid text, pod_name text, service_account_name text, service_account_uid text,
+    review_due_time timestamptz, key_version integer, mac bytea, fenced boolean,
+    last_report_seq bigint, last_report_digest bytea,
+    last_request_no bigint,
+    held held_allowance[], head_no bigint, head_time timestamptz, head_mac bytea,
+    began timestamptz, read_at timestamptz
+) language plpgsql as $$
+begin
+    perform from incarnation i
+    where i.tenant_id = p_tenant and i.incarnation_id = p_incarnation
+    for no key update;
+    -- A statement of its own sees what was committed while the first one waited.
+    return query
+    select i.pod_uid, i.pod_name, i.service_account_name, i.service_account_uid,
+           i.review_due_time, i.key_version, i.mac, i.fenced_time is not null,
+           i.last_report_seq, i.last_report_digest, i.last_request_no,
+           array(
+               select row(a.allowance_id, a.granted, a.used, a.returned, a.state, a.user_uid,
+                          a.token_id, a.version, a.service_account_name, a.granted_time,
+                          a.expires_time)::held_allowance
+               from allowance a
+               where a.tenant_id = p_tenant and a.incarnation_id = p_incarnation
+                 and a.allowance_id = any(p_allowances)),
+           h.record_no, h.recorded_time, h.mac, now(), clock_timestamp()
+    from incarnation i
+    left join audit_chain h on h.tenant_id = i.tenant_id and h.chain_id = i.incarnation_id
+    where i.tenant_id = p_tenant and i.incarnation_id = p_incarnation;
+end
+$$;
+
+-- Writes all that a report changes, behind open_report in its transaction.
+create function store_report(
+    p_tenant uuid, p_incarnation uuid, p_seq bigint, p_digest bytea,
+    p_allowances uuid[], p_used integer[], p_returned integer[], p_states text[],
+    p_refunded uuid[], p_units integer[], p_records access_record[]
+) returns void language plpgsql as $$
+begin
+    update allowance a set used = n.used, returned = n.returned, state = n.state
+    from unnest(p_allowances, p_used, p_returned, p_states)
+         as n (allowance_id, used, returned, state)
+    where a.tenant_id = p_tenant and a.allowance_id = n.allowance_id;
+    if cardinality(p_refunded) > 0 then
+        perform refund(p_tenant, p_refunded, p_units);
+    end if;
+    if cardinality(p_records) > 0 then
+        perform append_records(p_records);
+    end if;
+    update incarnation set last_report_seq = p_seq, last_report_digest = p_digest
+    where tenant_id = p_tenant and incarnation_id = p_incarnation;
+end
+$$;
+
+-- Makes the partitions of access_record for today and the 7 days after it, in UTC.
+-- There is no other partition: without one for its day a record is refused.
+create function create_audit_partitions() returns void
+language plpgsql as $$
+declare
+    v_today date := (clock_timestamp() at time zone 'UTC')::date;
+    v_day date;
+    v_name text;
+begin
+    -- Most of the time there is nothing to do.
+    if to_regclass('access_record_' || to_char(v_today + 7, 'YYYYMMDD')) is not null then
+        return;
+    end if;
+    -- One at a time. Records are written meanwhile: a table that is attached, other than
+    -- one that is made as a partition, keeps nobody waiting.
+    lock table access_record in share update exclusive mode;
+    for v_day in select v_today + n from generate_series(0, 7) as n loop
+        v_name := 'access_record_' || to_char(v_day, 'YYYYMMDD');
+        if to_regclass(v_name) is null then
+            execute format('create table %I (like access_record including all)', v_name);
+            execute format(
+                'alter table access_record attach partition %I for values from (%L) to (%L)',
+                v_name, v_day::timestamp at time zone 'UTC',
+                (v_day + 1)::timestamp at time zone 'UTC');
+        end if;
+    end loop;
+end
+$$;
+select create_audit_partitions();
+
+-- A checkpoint binds all chains of a tenant as they stood, and the checkpoint before: a
+-- MAC over all columns and its MAC. The newest ones are bound outside the database.
+create table checkpoint (
+    tenant_id uuid not null references tenant,
+    -- Without a gap from 1.
+    checkpoint_no bigint not null check (checkpoint_no >= 1),
+    checkpoint_time timestamptz not null,
+    -- Boundary: what is dropped, and what is not, meets there.
+    kind text not null check (kind in ('Regular', 'Boundary')),
+    -- With Boundary: it covers what was recorded up to the end of that day, in UTC.
+    through_day date,
+    -- SHA-256 of its rows in checkpoint_head.
+    heads_digest bytea not null check (octet_length(heads_digest) = 32),
+    secret_version integer not null,
+    mac bytea not null check (octet_length(mac) = 32),
+    primary key (tenant_id, checkpoint_no),
+    check ((kind = 'Boundary') = (through_day is not null))
+);
+create index checkpoint_by_time on checkpoint (checkpoint_time);
+
+-- The heads of chains at a checkpoint: of those that moved since the one before, or with
+-- Boundary the last record of each chain that it covers.
+create table checkpoint_head (
+    tenant_id uuid not null,
+    checkpoint_no bigint not null,
+    chain_id uuid not null,
+    record_no bigint not null,
+    mac bytea not null check (octet_length(mac) = 32),
+    primary key (tenant_id, checkpoint_no, chain_id),
+    foreign key (tenant_id, checkpoint_no) references checkpoint
+);
+create index checkpoint_head_by_chain on checkpoint_head (tenant_id, chain_id, record_no);
 
 -- Denials are counted, not listed: a flood of them cannot fill the disk.
 create table denial (

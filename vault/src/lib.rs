@@ -7,6 +7,7 @@
 //! source into a sealed row; what the database holds opens with the root key
 //! alone, and what decides access there is authenticated.
 
+mod audit;
 mod changes;
 mod clock;
 mod controllers;
@@ -27,6 +28,7 @@ mod users;
 mod value;
 mod vault;
 
+pub use audit::{Outcome, Record};
 pub use changes::{CHANGE_CHANNEL, Change, Numbered, SHARDS, heads, read_after};
 pub use clock::{Clock, SystemClock};
 pub use controllers::Controllers;

@@ -103,6 +103,22 @@ impl Vault {
         Ok(Some(self.tenant(connection, &row).await?))
     }
 
+    /// The keys of a tenant, retired or not; `None` when there is none of that id.
+    ///
+    /// # Errors
+    /// As [`Vault::tenant_of`].
+    pub(crate) async fn keys_by_id(
+        &self,
+        id: TenantId,
+    ) -> Result<Option<Arc<TenantKeys>>, VaultError> {
+        let mut connection = self.pool().acquire().await?;
+        let Some(row) = TenantRow::by_id(&mut connection, id.as_uuid()).await? else {
+            return Ok(None);
+        };
+        let row = self.verified(&mut connection, row).await?;
+        Ok(Some(self.keys_of(&mut connection, &row).await?))
+    }
+
     /// The rows that have something to say about a namespace, verified: the one
     /// of this UID, and a live one of this name. When one of the two is damaged
     /// and the UID is not among the others, it may be the one that was asked for.

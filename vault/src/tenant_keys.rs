@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bursar_seal::{
-    FingerprintKey, KeyPurpose, Random, RootKeys, SecretVersion, TenantId, TenantKey,
+    AuditKey, FingerprintKey, KeyPurpose, Random, RootKeys, SecretVersion, TenantId, TenantKey,
     TenantKeyError, TenantKeyVersion, TenantSecretError, WrappedKey,
 };
 use sqlx::PgConnection;
@@ -12,14 +12,15 @@ use tokio::sync::OnceCell;
 use crate::error::{KeyError, VaultError};
 use crate::integrity::IntegrityFailure;
 
-/// All versions of a tenant's key that open, and the key of its fingerprints
-/// once somebody asked for it. A version never changes, so this is kept for as
+/// All versions of a tenant's key that open, and the keys of its fingerprints and
+/// its audit once somebody asked for them. A version never changes, so this is kept for as
 /// long as the process runs.
 pub struct TenantKeys {
     tenant: TenantId,
     newest: TenantKeyVersion,
     keys: BTreeMap<TenantKeyVersion, TenantKey>,
     fingerprint: OnceCell<FingerprintKey>,
+    audit: OnceCell<AuditKey>,
 }
 
 impl TenantKeys {
@@ -72,23 +73,18 @@ impl TenantKeys {
         let (fingerprint, wrapped) = key
             .new_fingerprint_key(SecretVersion::FIRST, random)
             .map_err(KeyError::from)?;
-        sqlx::query!(
-            "insert into tenant_secret (tenant_id, purpose, secret_version, key_version, wrapped_key)
-             values ($1, $2, $3, $4, $5)",
-            tenant.as_uuid(),
-            KeyPurpose::Fingerprint.as_str(),
-            i32::from(fingerprint.version()),
-            i32::from(version),
-            wrapped.as_bytes(),
-        )
-        .execute(&mut *connection)
-        .await?;
+        store_secret(connection, &key, KeyPurpose::Fingerprint, &wrapped).await?;
+        let (audit, wrapped) = key
+            .new_audit_key(SecretVersion::FIRST, random)
+            .map_err(KeyError::from)?;
+        store_secret(connection, &key, KeyPurpose::Audit, &wrapped).await?;
 
         Ok(Self {
             tenant,
             newest: version,
             keys: BTreeMap::from([(version, key)]),
             fingerprint: OnceCell::new_with(Some(fingerprint)),
+            audit: OnceCell::new_with(Some(audit)),
         })
     }
 
@@ -145,6 +141,7 @@ impl TenantKeys {
                 newest,
                 keys,
                 fingerprint: OnceCell::new(),
+                audit: OnceCell::new(),
             }),
         }
     }
@@ -166,11 +163,40 @@ impl TenantKeys {
         &self,
         connection: &mut PgConnection,
     ) -> Result<FingerprintKey, VaultError> {
+        self.load_secret(
+            connection,
+            KeyPurpose::Fingerprint,
+            TenantKey::open_fingerprint_key,
+        )
+        .await
+    }
+
+    /// The key that chains the tenant's audit records.
+    ///
+    /// # Errors
+    /// As [`Self::fingerprint_key`].
+    pub(crate) async fn audit_key(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<&AuditKey, VaultError> {
+        self.audit
+            .get_or_try_init(|| {
+                self.load_secret(connection, KeyPurpose::Audit, TenantKey::open_audit_key)
+            })
+            .await
+    }
+
+    async fn load_secret<T>(
+        &self,
+        connection: &mut PgConnection,
+        purpose: KeyPurpose,
+        open: fn(&TenantKey, SecretVersion, &WrappedKey) -> Result<T, TenantSecretError>,
+    ) -> Result<T, VaultError> {
         let row = sqlx::query!(
             "select secret_version, key_version, wrapped_key from tenant_secret
              where tenant_id = $1 and purpose = $2 order by secret_version desc limit 1",
             self.tenant.as_uuid(),
-            KeyPurpose::Fingerprint.as_str(),
+            purpose.as_str(),
         )
         .fetch_optional(connection)
         .await?;
@@ -178,7 +204,7 @@ impl TenantKeys {
             IntegrityFailure::new(
                 self.tenant,
                 "tenant_secret",
-                format!("{}/{}", self.tenant, KeyPurpose::Fingerprint),
+                format!("{}/{purpose}", self.tenant),
                 found,
             )
         };
@@ -194,12 +220,33 @@ impl TenantKeys {
         };
         let key = self.of_version(row.key_version).ok_or_else(changed)?;
         let version = row.secret_version.try_into().map_err(|_| changed())?;
-        match key.open_fingerprint_key(version, &WrappedKey::from(row.wrapped_key.clone())) {
+        match open(key, version, &WrappedKey::from(row.wrapped_key.clone())) {
             Ok(key) => Ok(key),
             Err(TenantSecretError::Open { .. }) => Err(changed().into()),
             Err(error) => Err(KeyError::from(error).into()),
         }
     }
+}
+
+/// Writes the first version of a tenant secret.
+async fn store_secret(
+    connection: &mut PgConnection,
+    key: &TenantKey,
+    purpose: KeyPurpose,
+    wrapped: &WrappedKey,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "insert into tenant_secret (tenant_id, purpose, secret_version, key_version, wrapped_key)
+         values ($1, $2, $3, $4, $5)",
+        key.tenant().as_uuid(),
+        purpose.as_str(),
+        i32::from(SecretVersion::FIRST),
+        i32::from(key.version()),
+        wrapped.as_bytes(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -220,6 +267,7 @@ impl TenantKeys {
             newest,
             keys: BTreeMap::from([(newest, key)]),
             fingerprint: OnceCell::new(),
+            audit: OnceCell::new(),
         }
     }
 }

@@ -7,12 +7,15 @@ use sqlx::PgExecutor;
 
 use super::VaultService;
 use super::error::CallError;
+use crate::error::VaultError;
 use crate::integrity::IntegrityFailure;
 
 impl VaultService {
     /// The same result; with a damaged row put on record.
     pub(crate) async fn on_record<T>(&self, result: Result<T, CallError>) -> Result<T, CallError> {
-        if let Err(CallError::Damaged(failure)) = &result {
+        if let Err(CallError::Damaged(failure) | CallError::Store(VaultError::Integrity(failure))) =
+            &result
+        {
             self.record_failures(slice::from_ref(failure)).await;
         }
         result

@@ -58,28 +58,6 @@ pub(crate) struct Claimed {
 }
 
 impl Claimed {
-    /// The incarnation of a row, if it is the one that this proof is for.
-    ///
-    /// # Errors
-    /// [`CallError::Unauthenticated`] if not, or when it was fenced;
-    /// [`CallError::Damaged`] when the row is not ours.
-    pub(crate) fn prove(
-        &self,
-        row: IncarnationRow,
-        fenced: bool,
-    ) -> Result<Incarnation, CallError> {
-        let (version, keys) = (row.key_version, self.tenant.keys());
-        let incarnation = row.verify(keys).map_err(CallError::Damaged)?;
-        let proven = keys.of_version(version).is_some_and(|key| {
-            key.verify_incarnation_proof(incarnation.id, &incarnation.pod_uid, &self.proof)
-                .is_ok()
-        });
-        if !proven || fenced {
-            return Err(CallError::Unauthenticated);
-        }
-        Ok(incarnation)
-    }
-
     /// Whether the proof was made for this incarnation and pod. Only its row says
     /// under which version of the tenant's key, and whether it still lives.
     pub(crate) fn is_proven_for(&self, pod_uid: &str) -> bool {
@@ -136,10 +114,16 @@ impl VaultService {
         claimed: &Claimed,
     ) -> Result<Running, CallError> {
         let running = self.lock_late(connection, claimed).await?;
+        self.in_time(&running)?;
+        Ok(running)
+    }
+
+    /// Refuses unless it was reviewed in time.
+    pub(crate) fn in_time(&self, running: &Running) -> Result<(), CallError> {
         if self.vouched_until(&running.incarnation) < running.now {
             return Err(CallError::Overdue);
         }
-        Ok(running)
+        Ok(())
     }
 
     /// Until when the API server's last word for it counts.
@@ -184,7 +168,7 @@ impl VaultService {
             key_version: row.key_version,
             mac: row.mac,
         };
-        let incarnation = claimed.prove(authenticated, row.fenced)?;
+        let incarnation = proven(claimed, authenticated, row.fenced)?;
         Ok(Running {
             incarnation,
             last_report_seq: row.last_report_seq,
@@ -193,4 +177,26 @@ impl VaultService {
             now: row.now,
         })
     }
+}
+
+/// The incarnation of a row, if the call comes from it and it is not over.
+///
+/// # Errors
+/// [`CallError::Unauthenticated`] if not; [`CallError::Damaged`] when the row is
+/// not ours.
+pub(crate) fn proven(
+    claimed: &Claimed,
+    row: IncarnationRow,
+    fenced: bool,
+) -> Result<Incarnation, CallError> {
+    let (version, keys) = (row.key_version, claimed.tenant.keys());
+    let incarnation = row.verify(keys).map_err(CallError::Damaged)?;
+    let proven = keys.of_version(version).is_some_and(|key| {
+        key.verify_incarnation_proof(incarnation.id, &incarnation.pod_uid, &claimed.proof)
+            .is_ok()
+    });
+    if !proven || fenced {
+        return Err(CallError::Unauthenticated);
+    }
+    Ok(incarnation)
 }

@@ -10,6 +10,8 @@ use uuid::Uuid;
 
 use super::VaultService;
 use super::error::CallError;
+use crate::audit::{self, Outcome, Record};
+use crate::db_time::DbTime;
 use crate::error::Category;
 
 /// Incarnations swept before the next look at the rest.
@@ -20,8 +22,6 @@ const CHANGES_KEPT: i32 = 24;
 const DAYS_KEPT: i32 = 30;
 /// A round that takes longer than its interval and this was held up.
 const LONGEST_ROUND: Duration = Duration::from_secs(10);
-/// The number under which records stand that no broker reported.
-const NO_REPORT: i64 = 0;
 
 impl VaultService {
     /// Sweeps for as long as the service runs.
@@ -48,6 +48,7 @@ impl VaultService {
         }
         self.trim_changes().await?;
         self.trim_denials().await?;
+        self.create_audit_partitions().await?;
         if in_contact >= self.grace() {
             self.lapse_all().await?;
         }
@@ -87,7 +88,8 @@ impl VaultService {
             };
             last = (row.tenant_id, row.incarnation_id);
             for row in &due {
-                match self.lapse(row.tenant_id, row.incarnation_id, grace).await {
+                let swept = self.lapse(row.tenant_id, row.incarnation_id, grace).await;
+                match self.on_record(swept).await {
                     Err(error) if !is_outage(&error) => self.note_failure(&error),
                     swept => swept?,
                 }
@@ -97,11 +99,14 @@ impl VaultService {
 
     /// Lapses one incarnation's allowances, and records what they leave open.
     async fn lapse(&self, tenant: Uuid, incarnation: Uuid, grace: f64) -> Result<(), CallError> {
+        let Some(keys) = self.vault().keys_by_id(tenant.into()).await? else {
+            return Ok(());
+        };
         let mut transaction = self.vault().pool().begin().await?;
         if !lock(&mut transaction, tenant, incarnation).await? {
             return Ok(());
         }
-        let unaccounted = sqlx::query_scalar!(
+        let lapsed = sqlx::query!(
             r#"with lapsed as (
                    update allowance set state = 'Lapsed'
                    where tenant_id = $1 and incarnation_id = $2 and state = 'Open'
@@ -110,30 +115,32 @@ impl VaultService {
                ), uncharged as (
                    update allowance_charge c set open = false from lapsed l
                    where c.tenant_id = l.tenant_id and c.allowance_id = l.allowance_id
-               ), recorded as (
-                   insert into access_record
-                       (tenant_id, incarnation_id, report_seq, idx, allowance_id, user_uid,
-                        token_id, version, service_account_name, outcome, app_name, purpose,
-                        count, first_time, last_time)
-                   select tenant_id, incarnation_id, $4,
-                          (select coalesce(max(idx) + 1, 0) from access_record
-                           where tenant_id = $1 and incarnation_id = $2 and report_seq = $4)
-                              + row_number() over (order by granted_time) - 1,
-                          allowance_id, user_uid, token_id, version, service_account_name,
-                          'Unaccounted', '', '', granted - used, granted_time, expires_time
-                   from lapsed where granted > used
-                   returning count
                )
-               select coalesce(sum(count), 0) as "accesses!" from recorded"#,
+               select allowance_id, user_uid, token_id, version, service_account_name,
+                      granted - used as "unaccounted!", granted_time as "granted_time: DbTime",
+                      expires_time as "expires_time: DbTime"
+               from lapsed where granted > used order by granted_time"#,
             tenant,
             incarnation,
             grace,
-            NO_REPORT,
         )
-        .fetch_one(&mut *transaction)
+        .fetch_all(&mut *transaction)
         .await?;
+        let accesses = lapsed
+            .iter()
+            .map(|row| u64::from(row.unaccounted.unsigned_abs()));
+        let accesses: u64 = accesses.sum();
+        let records = lapsed.into_iter().map(|row| Record {
+            allowance_id: Some(row.allowance_id),
+            user_uid: Some(row.user_uid),
+            token_id: Some(row.token_id),
+            version: Some(row.version),
+            service_account_name: row.service_account_name,
+            count: row.unaccounted,
+            ..Record::new(Outcome::Unaccounted, row.granted_time, row.expires_time)
+        });
+        audit::append(&mut transaction, &keys, incarnation, records.collect()).await?;
         transaction.commit().await?;
-        let accesses = unaccounted.unsigned_abs();
         self.metrics().unaccounted.inc_by(accesses);
         if accesses > 0 {
             tracing::warn!(%tenant, %incarnation, accesses, "a broker never accounted for accesses");
@@ -187,6 +194,14 @@ impl VaultService {
         )
         .execute(self.vault().pool())
         .await?;
+        Ok(())
+    }
+
+    /// Those of the days ahead: without one for its day a record is refused.
+    async fn create_audit_partitions(&self) -> Result<(), CallError> {
+        sqlx::query!("select create_audit_partitions()")
+            .execute(self.vault().pool())
+            .await?;
         Ok(())
     }
 

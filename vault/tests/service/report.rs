@@ -47,7 +47,7 @@ async fn what_was_served_is_recorded_and_the_rest_taken_back() {
     assert_eq!((bed.count(SERVED).await, bed.count(USED).await), (7, 7));
     let records = "select count(*) from access_record
                    where app_name = 'billing' and purpose = 'sync invoices' and version = 1
-                     and service_account_name = 'app' and report_seq = 1 and idx in (0, 1)
+                     and service_account_name = 'app' and report_seq = 1 and record_no in (1, 2)
                      and first_time = 'epoch'::timestamptz + interval '1 second'
                      and last_time = 'epoch'::timestamptz + interval '2 seconds'";
     assert_eq!(bed.count(records).await, 2);

@@ -41,7 +41,7 @@ async fn what_is_never_accounted_for_is_recorded_once_and_corrected_by_a_late_re
     let lapsed = "select count(*) from allowance where state = 'Lapsed'";
     bed.until_count(lapsed, 2).await;
     let unaccounted = "select coalesce(sum(count), 0)::bigint from access_record
-                       where outcome = 'Unaccounted' and report_seq = 0";
+                       where outcome = 'Unaccounted' and report_seq is null";
     assert_eq!(bed.count(unaccounted).await, 190);
     let records = "select count(*) from access_record where outcome = 'Unaccounted'";
     assert_eq!(bed.count(records).await, 2);
@@ -128,13 +128,9 @@ async fn one_incarnation_that_cannot_be_swept_does_not_stop_the_others() {
     // next one's row is in other hands.
     brokers.sort_by_key(super::support::broker::Broker::incarnation_uuid);
     let broken = format!(
-        "insert into access_record
-             (tenant_id, incarnation_id, report_seq, idx, allowance_id, user_uid, token_id,
-              version, service_account_name, outcome, app_name, purpose, count, first_time,
-              last_time)
-         select tenant_id, incarnation_id, 0, 2147483647, allowance_id, user_uid, token_id,
-                version, service_account_name, 'Unaccounted', '', '', 1, now(), now()
-         from allowance where incarnation_id = '{}'",
+        "insert into audit_chain (tenant_id, chain_id, record_no, recorded_time, mac)
+         select tenant_id, incarnation_id, 9223372036854775807, now(), mac
+         from incarnation where incarnation_id = '{}'",
         brokers[0].incarnation_uuid()
     );
     assert_eq!(bed.tamper(&broken).await, 1);

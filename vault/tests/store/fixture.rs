@@ -172,9 +172,9 @@ impl Fixture {
 
     pub(crate) async fn tables(&self) -> Vec<String> {
         sqlx::query_scalar(
-            "select table_name::text from information_schema.tables
-             where table_schema = 'public' and table_type = 'BASE TABLE'
-               and table_name <> '_sqlx_migrations'
+            "select relname::text from pg_class
+             where relnamespace = 'public'::regnamespace and relkind in ('r', 'p')
+               and not relispartition and relname <> '_sqlx_migrations'
              order by 1",
         )
         .fetch_all(&self.sql)

@@ -59,7 +59,8 @@ impl Team {
         let user = format!("{tenant} and user_uid = '{}'", self.ana.uid);
         let token = format!("{tenant} and token_id = '{}'", self.github.id);
         match table {
-            "tenant" | "tenant_key" | "tenant_secret" => tenant,
+            "tenant" | "tenant_key" => tenant,
+            "tenant_secret" => format!("{tenant} and purpose = 'fingerprint'"),
             "token_user" => user,
             "workload" => format!("{user} and service_account_name = 'app'"),
             "token" | "token_version" => token,

@@ -1,0 +1,12 @@
+//! The audit: who got what, in chains that nobody can quietly edit (SECURITY 16).
+//!
+//! Each record carries a number and a MAC over all of its columns and the MAC of
+//! the record before. The chain of an incarnation is written under the lock of
+//! its row, before those of allowances and windows; that of the tenant itself,
+//! with what people did, under the lock of the chain's head.
+
+mod chain;
+mod record;
+
+pub(crate) use chain::{Head, append, chained, head_mac};
+pub use record::{Outcome, Record};
