@@ -577,7 +577,7 @@ returns table (
     pod_uid text, pod_name text, service_account_name text, service_account_uid text,
     review_due_time timestamptz, key_version integer, mac bytea, fenced boolean,
     last_report_seq bigint, last_report_digest bytea,
-    last_request_no bigint, last_allowance_id uuid,
+    last_request_no bigint,
     held held_allowance[], head_no bigint, head_time timestamptz, head_mac bytea,
     began timestamptz, read_at timestamptz
 ) language plpgsql as $$
@@ -589,7 +589,7 @@ begin
     return query
     select i.pod_uid, i.pod_name, i.service_account_name, i.service_account_uid,
            i.review_due_time, i.key_version, i.mac, i.fenced_time is not null,
-           i.last_report_seq, i.last_report_digest, i.last_request_no, i.last_allowance_id,
+           i.last_report_seq, i.last_report_digest, i.last_request_no,
            array(
                select row(a.allowance_id, a.granted, a.used, a.returned, a.state, a.user_uid,
                           a.token_id, a.version, a.service_account_name, a.granted_time,

@@ -28,7 +28,7 @@ use super::VaultService;
 use super::answer::{Allowance, Attempt, Decision, again, deny};
 use super::entitlement::{Barred, Reader, Refusal, Visible};
 use super::error::CallError;
-use super::incarnation::{Claimed, Shown};
+use super::incarnation::{Claimed, Shown, proven};
 use super::metrics;
 use super::snapshot::Snapshot;
 use super::stages::Stage;
@@ -203,7 +203,7 @@ impl VaultService {
             tenant: tenant.ok_or(CallError::Unauthenticated)?,
             proof: shown.proof.clone(),
         };
-        let incarnation = claimed.prove(snapshot.incarnation.clone(), snapshot.fenced)?;
+        let incarnation = proven(&claimed, snapshot.incarnation.clone(), snapshot.fenced)?;
         let vouched_until = self.vouched_until(&incarnation);
         if vouched_until < snapshot.now {
             return Err(CallError::Overdue);

@@ -149,7 +149,7 @@ impl VaultService {
                       review_due_time as "review_due_time!: DbTime",
                       key_version as "key_version!", mac as "mac!", fenced as "fenced!",
                       last_report_seq as "last_report_seq!", last_report_digest,
-                      last_request_no as "last_request_no!", last_allowance_id,
+                      last_request_no as "last_request_no!",
                       held as "held!: Vec<HeldRow>", head_no,
                       head_time as "head_time: DbTime", head_mac,
                       began as "began!: DbTime", read_at as "read_at!: DbTime"
@@ -177,7 +177,6 @@ impl VaultService {
             last_report_seq: row.last_report_seq,
             last_report_digest: row.last_report_digest,
             last_request_no: row.last_request_no,
-            last_allowance: row.last_allowance_id,
             now: row.began,
         };
         self.in_time(&running)?;
