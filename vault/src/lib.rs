@@ -17,7 +17,9 @@ mod generate;
 mod integrity;
 mod names;
 mod open;
+mod people;
 mod quotas;
+mod recalls;
 pub mod rows;
 pub mod service;
 mod tenant;
@@ -28,7 +30,7 @@ mod users;
 mod value;
 mod vault;
 
-pub use audit::{Outcome, Record};
+pub use audit::{AuditFilter, AuditFilterError, Outcome, Record};
 pub use changes::{CHANGE_CHANNEL, Change, Numbered, SHARDS, heads, read_after};
 pub use clock::{Clock, SystemClock};
 pub use controllers::Controllers;
@@ -37,15 +39,19 @@ pub use error::{Category, DatabaseError, KeyError, VaultError};
 pub use generate::{Format, GenerateError, GenerateSpec};
 pub use integrity::IntegrityFailure;
 pub use names::{
-    AppName, Counter, Email, NameError, Namespace, NamespaceUid, Provider, Purpose, QuotaId,
-    QuotaName, ServiceAccountName, TokenName, UserName, UserUid,
+    AppName, Counter, Email, NameError, Namespace, NamespaceUid, PersonName, Provider, Purpose,
+    QuotaId, QuotaName, ServiceAccountName, TokenName, UserName, UserUid,
 };
 pub use open::{OpenError, VaultConfig};
+pub use people::Person;
 pub use quotas::{QuotaSpec, QuotaState, UsageId};
+pub use recalls::{Recalled, Recalls};
 pub use tenant::Tenant;
 pub use tenant_keys::TenantKeys;
 pub use term::Term;
-pub use tokens::{Drain, RETENTION, RefusedValue, Serving, Source, TokenSpec, TokenState};
+pub use tokens::{
+    Drain, RETENTION, RefusedValue, RevokeError, Revoked, Serving, Source, TokenSpec, TokenState,
+};
 pub use users::{UserSpec, UserState};
 pub use value::{MAX_VALUE_BYTES, TokenValue, ValueError};
 pub use vault::Vault;

@@ -103,7 +103,10 @@ fn usable(token: &StoredToken, valid: &Valid, state: &TokenState) -> Said<Usable
         .and_then(|status| status.user_uid.as_deref());
     let is_replaced = served_user.is_some_and(|uid| uid != valid.spec.user_uid.to_string());
     let (reason, message) = match state.serving {
-        Serving::Serving => served(version, state.through_version, &valid.readers),
+        Serving::Serving => {
+            let through = state.through_version.max(state.api_through_version);
+            served(version, through, &valid.readers)
+        }
         Serving::NoVersion if is_replaced && state.newest_version.is_some() => (
             UsableReason::UserReplaced,
             format!(
@@ -119,6 +122,14 @@ fn usable(token: &StoredToken, valid: &Valid, state: &TokenState) -> Said<Usable
                  new value at the source makes a new version."
             );
             (UsableReason::RevokedBySpec, message)
+        }
+        Serving::RevokedByAPI => {
+            let through = state.api_through_version.map_or(0, |version| version.get());
+            let message = format!(
+                "A person revoked all versions up to {through} beside this spec (kubectl bursar \
+                 audit --outcome Revoked says who); a new value at the source makes a new version."
+            );
+            (UsableReason::RevokedByAPI, message)
         }
         Serving::Expired => (
             UsableReason::Expired,

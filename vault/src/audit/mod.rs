@@ -6,7 +6,9 @@
 //! with what people did, under the lock of the chain's head.
 
 mod chain;
+mod query;
 mod record;
 
 pub(crate) use chain::append;
+pub use query::{AuditFilter, AuditFilterError};
 pub use record::{Outcome, Record};

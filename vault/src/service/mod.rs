@@ -16,6 +16,7 @@
 //! tenants' unwrapped keys.
 
 mod account;
+mod account_token;
 mod ask_back;
 mod attach;
 mod connection;
@@ -71,7 +72,7 @@ use turns::{OwnTurn, Turns};
 use watchers::Watchers;
 
 pub use issuer::{IssuerError, WorkloadIssuer};
-pub use jwt::BROKER_AUDIENCE;
+pub use jwt::{AccountClaims, BROKER_AUDIENCE};
 pub use pod::{PodReviewer, ReviewError, ReviewedPod};
 pub use server::serve;
 pub(crate) use settings::LAPSE_GRACE;

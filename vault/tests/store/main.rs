@@ -6,6 +6,7 @@
     reason = "a helper that fails has failed its test"
 )]
 
+mod by_api;
 mod damaged_versions;
 mod deletion;
 mod fixture;
