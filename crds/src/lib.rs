@@ -16,7 +16,7 @@ mod token_user;
 mod window;
 
 pub use stored_token::{
-    Consumer, DeletionPolicy, Generate, GenerateFormat, Revocation, SecretKeyRef, Source,
+    Consumer, DeletionPolicy, Draining, Generate, GenerateFormat, Revocation, SecretKeyRef, Source,
     StoredToken, StoredTokenSpec, StoredTokenStatus, UserRef,
 };
 pub use token_quota::{

@@ -164,6 +164,7 @@ reasons! {
         /// TokenQuota: the limit is exceeded, and only warned about.
         Exceeded => True,
         /// TokenQuota: the limit is reached; more is refused until the window ends.
+        /// StoredToken: so is one that all its readers share.
         Exhausted => False,
         /// StoredToken: no version was stored yet, or the value of the newest was revoked on
         /// another version or token; `Ready` says why.

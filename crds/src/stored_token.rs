@@ -53,6 +53,7 @@ use crate::syntax::{
     printcolumn(name = "Version", type_ = "integer", json_path = ".status.version"),
     // A string: a column of type date prints a time in the future as <invalid>.
     printcolumn(name = "Expires", type_ = "string", json_path = ".spec.expirationTime"),
+    printcolumn(name = "Last Used", type_ = "date", json_path = ".status.lastUsedTime"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     // Only with -o wide.
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1)
@@ -332,8 +333,35 @@ pub struct StoredTokenStatus {
     #[schemars(length(max = MAX_UID))]
     pub user_uid: Option<String>,
 
+    /// A time the token was used, and no use that is known of is more than 10 minutes later: it is
+    /// not written more often than that. In a status that has none, no use is known of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used_time: Option<Time>,
+
+    /// The ServiceAccount of the pod that used the token then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MAX_NAME))]
+    pub last_used_by: Option<String>,
+
+    /// Only there while brokers have yet to confirm that they have given up what was taken back: a
+    /// revoked version, or all versions when the user is suspended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draining: Option<Draining>,
+
     /// Ready: the spec is realised. Usable: a read would succeed now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions::schema")]
     pub conditions: Vec<Condition>,
+}
+
+/// Who still holds what was taken back.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Draining {
+    /// Brokers that have yet to confirm.
+    pub brokers: i64,
+
+    /// By then it is over, whether they confirm or not: what a broker was granted has ended, and
+    /// what it did not account for is on record.
+    pub certain_time: Time,
 }

@@ -97,6 +97,8 @@ pub struct Timing {
     /// the limit holds without it: a status that lags by half a minute costs a few reads of the
     /// database for each quota, a faster one only more of them.
     pub quota_check: Duration,
+    /// Between two looks at which tokens were used.
+    pub use_check: Duration,
     /// The first pause after an object failed; doubled by each further failure.
     pub first_retry: Duration,
     /// The longest pause between two attempts at one object.
@@ -111,6 +113,7 @@ impl Default for Timing {
             recall_check: Duration::from_secs(1),
             issuer_refresh: Duration::from_secs(60),
             quota_check: Duration::from_secs(30),
+            use_check: Duration::from_secs(30),
             first_retry: Duration::from_secs(1),
             longest_retry: Duration::from_secs(300),
         }

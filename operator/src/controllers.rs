@@ -29,6 +29,7 @@ use crate::recalls::{self, wake_recalled};
 use crate::secrets::{Onboarding, OnboardingMeans};
 use crate::stop::Stop;
 use crate::tls::{Authority, Bundle};
+use crate::token::{follow_exhausted, follow_uses};
 
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -72,6 +73,8 @@ pub(crate) async fn run(means: Means, stop: &Stop) {
         Arc::clone(&means.recovered),
         Arc::clone(&context),
     ));
+    watches.spawn(follow_uses(Arc::clone(&context)));
+    watches.spawn(follow_exhausted(Arc::clone(&context)));
 
     means.metrics.controllers_active(true);
     let end = Stop::new();

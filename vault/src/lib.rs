@@ -51,6 +51,7 @@ pub use tenant_keys::TenantKeys;
 pub use term::Term;
 pub use tokens::{
     Drain, RETENTION, RefusedValue, RevokeError, Revoked, Serving, Source, TokenSpec, TokenState,
+    TokenUse,
 };
 pub use users::{UserSpec, UserState};
 pub use value::{MAX_VALUE_BYTES, TokenValue, ValueError};

@@ -9,6 +9,8 @@ use crate::kind::{Guarded, Kind};
 pub(crate) const VERSION_STORED: &str = "VersionStored";
 /// The value of a version just stored is probably not what its author meant.
 pub(crate) const VALUE_ENDS_IN_WHITESPACE: &str = "ValueEndsInWhitespace";
+/// No broker holds any more what was taken back.
+pub(crate) const REVOCATION_COMPLETE: &str = "RevocationComplete";
 
 /// Longer notes, in bytes, are refused by the API server.
 const MAX_NOTE: usize = 1024;
@@ -61,7 +63,7 @@ impl Events {
 
 #[cfg(test)]
 mod tests {
-    use super::{VALUE_ENDS_IN_WHITESPACE, VERSION_STORED};
+    use super::{REVOCATION_COMPLETE, VALUE_ENDS_IN_WHITESPACE, VERSION_STORED};
 
     #[test]
     fn the_reference_has_every_event_that_no_condition_gives() {
@@ -69,6 +71,7 @@ mod tests {
         let page = std::fs::read_to_string(page).unwrap();
         for (reason, type_) in [
             (VERSION_STORED, "Normal"),
+            (REVOCATION_COMPLETE, "Normal"),
             (VALUE_ENDS_IN_WHITESPACE, "Warning"),
         ] {
             let row = format!("| `{reason}` | {type_} |");

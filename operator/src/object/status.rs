@@ -10,7 +10,13 @@ use serde_json::json;
 
 use crate::kind::{Guarded, Kind, place};
 
-/// Writes the whole status of an object. The caller has found that its meaning changed.
+/// Writes [`write_use`]'s part of a status, which no reconcile knows anything newer of.
+const USE_FIELD_MANAGER: &str = "bursar-operator-use";
+/// That part.
+const USE_FIELDS: [&str; 2] = ["lastUsedTime", "lastUsedBy"];
+
+/// Writes the whole status of an object but when it was used. The caller has found that its meaning
+/// changed.
 ///
 /// # Errors
 /// When the API server refuses, for example because the object was replaced meanwhile.
@@ -18,6 +24,31 @@ pub(crate) async fn write<K: Kind>(
     client: &Client,
     object: &Guarded<K>,
     status: &impl Serialize,
+) -> Result<(), kube::Error> {
+    let mut status = serde_json::to_value(status).map_err(kube::Error::SerdeError)?;
+    if let Some(fields) = status.as_object_mut() {
+        fields.retain(|field, _| !USE_FIELDS.contains(&field.as_str()));
+    }
+    apply(client, object, &status, FIELD_MANAGER).await
+}
+
+/// Writes when and by whom an object was used, and leaves the rest of its status as it is.
+///
+/// # Errors
+/// When the API server refuses, for example because the object was replaced meanwhile.
+pub(crate) async fn write_use<K: Kind>(
+    client: &Client,
+    object: &Guarded<K>,
+    used: &serde_json::Value,
+) -> Result<(), kube::Error> {
+    apply(client, object, used, USE_FIELD_MANAGER).await
+}
+
+async fn apply<K: Kind>(
+    client: &Client,
+    object: &Guarded<K>,
+    status: &serde_json::Value,
+    manager: &str,
 ) -> Result<(), kube::Error> {
     let (namespace, name) = place(object);
     let patch = json!({
@@ -27,7 +58,7 @@ pub(crate) async fn write<K: Kind>(
         "status": status,
     });
     // By force: nobody else has a say in what the operator found.
-    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let params = PatchParams::apply(manager).force();
     let objects = Api::<PartialObjectMeta<K>>::namespaced(client.clone(), &namespace);
     objects
         .patch_status(&name, &params, &Patch::Apply(&patch))

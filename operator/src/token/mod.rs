@@ -1,6 +1,9 @@
 //! StoredTokens: dereference, validate, apply, status.
 
+mod beside;
 mod dereference;
+mod exhausted;
+mod last_use;
 mod readers;
 mod validate;
 mod verdict;
@@ -20,9 +23,13 @@ use crate::controller::{Progress, Reconciled, tell, uid, warn_of_damage, write_i
 use crate::directory::Place;
 use crate::failure::Failure;
 use crate::kind::{Guarded, Kind, Objects, has_finalizer, place};
-use crate::object::{VALUE_ENDS_IN_WHITESPACE, VERSION_STORED, with_verdict};
+use crate::object::{REVOCATION_COMPLETE, VALUE_ENDS_IN_WHITESPACE, VERSION_STORED, with_verdict};
 use crate::secrets::Secrets;
+use beside::Beside;
 use validate::{SourceValue, Valid};
+
+pub(crate) use exhausted::follow as follow_exhausted;
+pub(crate) use last_use::follow as follow_uses;
 
 impl Reconciled for StoredToken {
     type Status = StoredTokenStatus;
@@ -73,11 +80,24 @@ impl Reconciled for StoredToken {
         let now = context.clock.now();
         report(self, object, &valid, &state, context).await;
 
-        let verdict = verdict::stored(self, &valid, &state);
-        let status = verdict::facts(self.status.as_ref(), &valid, &state);
+        let vault = context.vault.vault();
+        let beside = Beside::ask(vault, &tenant, self, &valid, &state).await?;
+        let verdict = verdict::stored(self, &valid, &state, &beside);
+        let status = verdict::facts(self.status.as_ref(), &valid, &state, &beside);
         let status = with_verdict(status, &verdict, self.metadata.generation, now);
         write_if_changed(self, object, status, context).await?;
-        Ok(verdict::progress(&verdict, &state, secrets.is_some()))
+        if let Some(receipt) = verdict::receipt(self.status.as_ref(), &beside.drain) {
+            context
+                .events
+                .normal(object, REVOCATION_COMPLETE, &receipt)
+                .await;
+        }
+        Ok(verdict::progress(
+            &verdict,
+            &state,
+            &beside,
+            secrets.is_some(),
+        ))
     }
 
     fn deletion_policy(&self) -> Option<DeletionPolicy> {

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use bursar_crds::conditions::whole_seconds;
 use bursar_crds::reasons::{ConditionStatus, ReadyReason, Reason, UsableReason};
-use bursar_crds::{StoredToken, StoredTokenStatus};
+use bursar_crds::{Draining, StoredToken, StoredTokenStatus};
 use bursar_seal::TokenVersion;
-use bursar_vault::{RefusedValue, Serving, TokenState};
+use bursar_vault::{DbTime, Drain, RefusedValue, Serving, TokenState};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::beside::Beside;
 use super::readers::Readers;
 use super::validate::{SourceValue, Valid};
 use crate::controller::Progress;
@@ -15,6 +18,8 @@ use crate::object::{Said, Verdict};
 
 /// An expiry farther off is looked at again on the way.
 const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Between two looks while brokers have yet to confirm, which most do within a moment.
+const DRAINING_PAUSE: Duration = Duration::from_secs(1);
 
 /// For a token of which the vault has nothing, and gets nothing for now.
 pub(super) fn not_stored(not_onboarded: Said<ReadyReason>) -> Verdict {
@@ -33,6 +38,7 @@ pub(super) fn facts(
     before: Option<&StoredTokenStatus>,
     valid: &Valid,
     state: &TokenState,
+    beside: &Beside,
 ) -> StoredTokenStatus {
     let mut status = before.cloned().unwrap_or_default();
     status.version = state.newest_version.map(i64::from);
@@ -41,11 +47,66 @@ pub(super) fn facts(
     if state.serving != Serving::NoVersion {
         status.user_uid = Some(valid.spec.user_uid.to_string());
     }
+    status.draining = draining(&beside.drain);
     status
 }
 
+/// What is told while brokers have yet to confirm.
+fn draining(drain: &Drain) -> Option<Draining> {
+    let certain = drain.certain_time.and_then(DbTime::timestamp)?;
+    // Not before it is certain.
+    let certain = certain + SignedDuration::from_nanos(999_999_999);
+    (!drain.is_complete()).then_some(Draining {
+        brokers: drain.brokers_open,
+        certain_time: whole_seconds(certain),
+    })
+}
+
+/// What is told once, when the last of those that a status told of has confirmed or lapsed.
+pub(super) fn receipt(before: Option<&StoredTokenStatus>, drain: &Drain) -> Option<String> {
+    let was_draining = before.is_some_and(|status| status.draining.is_some());
+    let ended = drain.brokers_confirmed + drain.brokers_lapsed;
+    if !was_draining || !drain.is_complete() || ended == 0 {
+        // Where none has ended, what was taken back was given again.
+        return None;
+    }
+    let lapsed = match drain.brokers_lapsed {
+        0 => String::new(),
+        lapsed => format!(
+            " {lapsed} never did: what they were granted has ended, and what they did not account \
+             for is recorded as unaccounted for."
+        ),
+    };
+    let last_served = drain.last_served_time.and_then(DbTime::timestamp);
+    let last_served = last_served.map_or_else(
+        || "No access to it in the day before is on record.".to_owned(),
+        |time| format!("The last access to it on record was at {}.", text(time)),
+    );
+    Some(format!(
+        "No broker holds what was taken back: {} confirmed.{lapsed} {last_served}",
+        brokers(drain.brokers_confirmed)
+    ))
+}
+
+fn brokers(count: i64) -> String {
+    match count {
+        1 => "1 broker".to_owned(),
+        count => format!("{count} brokers"),
+    }
+}
+
+fn text(time: Timestamp) -> String {
+    let Time(time) = whole_seconds(time);
+    time.to_string()
+}
+
 /// For a token that the vault holds.
-pub(super) fn stored(token: &StoredToken, valid: &Valid, state: &TokenState) -> Verdict {
+pub(super) fn stored(
+    token: &StoredToken,
+    valid: &Valid,
+    state: &TokenState,
+    beside: &Beside,
+) -> Verdict {
     let ready = match (&valid.source, state.refused) {
         (SourceValue::Unavailable(problem), _) => problem.clone(),
         // The source still has what was just revoked: that is the revocation itself, not a value
@@ -69,15 +130,22 @@ pub(super) fn stored(token: &StoredToken, valid: &Valid, state: &TokenState) -> 
     };
     Verdict {
         ready,
-        usable: Some(usable(token, valid, state)),
+        usable: Some(usable(token, valid, state, beside)),
     }
 }
 
 /// How the attempt went, by what came of it. Whatever that is, a served token is looked at again
 /// when it expires; what else keeps a token from being served ends by a change, and changes are
 /// heard of.
-pub(super) fn progress(verdict: &Verdict, state: &TokenState, onboarded: bool) -> Progress {
-    let again = state.expires_in.map(|pause| pause.min(LONGEST_PAUSE));
+pub(super) fn progress(
+    verdict: &Verdict,
+    state: &TokenState,
+    beside: &Beside,
+    onboarded: bool,
+) -> Progress {
+    let expires = state.expires_in.map(|pause| pause.min(LONGEST_PAUSE));
+    let drains = (!beside.drain.is_complete()).then_some(DRAINING_PAUSE);
+    let again = expires.into_iter().chain(drains).min();
     if !onboarded {
         // Woken when the namespace is.
         Progress::Waiting(again)
@@ -95,17 +163,22 @@ fn reconciled() -> Said<ReadyReason> {
     )
 }
 
-fn usable(token: &StoredToken, valid: &Valid, state: &TokenState) -> Said<UsableReason> {
+fn usable(
+    token: &StoredToken,
+    valid: &Valid,
+    state: &TokenState,
+    beside: &Beside,
+) -> Said<UsableReason> {
     let version = state.newest_version.map_or(0, |version| version.get());
     let served_user = token
         .status
         .as_ref()
         .and_then(|status| status.user_uid.as_deref());
     let is_replaced = served_user.is_some_and(|uid| uid != valid.spec.user_uid.to_string());
-    let (reason, message) = match state.serving {
+    let (reason, mut message) = match state.serving {
         Serving::Serving => {
             let through = state.through_version.max(state.api_through_version);
-            served(version, through, &valid.readers)
+            served(version, through, &valid.readers, beside)
         }
         Serving::NoVersion if is_replaced && state.newest_version.is_some() => (
             UsableReason::UserReplaced,
@@ -149,6 +222,19 @@ fn usable(token: &StoredToken, valid: &Valid, state: &TokenState) -> Said<Usable
             ),
         ),
     };
+    if let Some(Draining { certain_time, .. }) = draining(&beside.drain) {
+        let some = brokers(beside.drain.brokers_open);
+        let have = if beside.drain.brokers_open == 1 {
+            "has"
+        } else {
+            "have"
+        };
+        let certain = text(certain_time.0);
+        message += &format!(
+            " {some} {have} yet to confirm that they hold nothing of what was taken back; it is \
+             certain by {certain}."
+        );
+    }
     Said::new(reason, message)
 }
 
@@ -157,15 +243,25 @@ fn served(
     version: u32,
     through: Option<TokenVersion>,
     readers: &Readers,
+    beside: &Beside,
 ) -> (UsableReason, String) {
     let revoked = through.map_or_else(String::new, |through| {
         format!("; versions up to {through} are revoked")
     });
     let served = format!("Version {version} is served to those who may read it{revoked}.");
-    match readers {
-        Readers::Nobody(why) => (UsableReason::NoReader, why.clone()),
-        Readers::AllListed => (UsableReason::Serving, served),
-        Readers::SomeListed(but_not) => (UsableReason::Serving, format!("{served} {but_not}")),
+    match (readers, &beside.exhausted) {
+        (Readers::Nobody(why), _) => (UsableReason::NoReader, why.clone()),
+        (_, Some(quota)) => (
+            UsableReason::Exhausted,
+            format!(
+                "TokenQuota {quota}, which all who may read this token share, is used up, so more \
+                 is refused: wait until its window ends, or raise its spec.limit."
+            ),
+        ),
+        (Readers::AllListed, None) => (UsableReason::Serving, served),
+        (Readers::SomeListed(but_not), None) => {
+            (UsableReason::Serving, format!("{served} {but_not}"))
+        }
     }
 }
 

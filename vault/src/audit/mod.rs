@@ -9,6 +9,6 @@ mod chain;
 mod query;
 mod record;
 
-pub(crate) use chain::append;
+pub(crate) use chain::{Head, append, chained, head_mac};
 pub use query::{AuditFilter, AuditFilterError};
 pub use record::{Outcome, Record};

@@ -9,6 +9,7 @@
 //! not what the vault wrote, nothing is granted in the tenant: whom it was about is
 //! not known. The controllers write it anew from the object.
 
+mod exhausted;
 mod stored;
 mod usage;
 

@@ -7,7 +7,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use bursar_seal::TokenId;
 use uuid::Uuid;
 
-use crate::names::{Counter, ServiceAccountName, UserUid};
+use crate::names::{Counter, QuotaName, ServiceAccountName, UserUid};
 use crate::rows::{Enforcement, Quota, Subject, Window};
 
 /// One count: of a counter, for a subject, in windows of one length. It follows
@@ -93,13 +93,53 @@ pub(crate) fn charges(quotas: &[Quota], counter: &Counter, user: &User<'_>) -> V
     charges.into_values().collect()
 }
 
+/// A limit on a token's accesses that whoever reads it meets.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct SharedLimit {
+    pub(crate) usage: UsageId,
+    /// In seconds.
+    pub(crate) period: Option<i64>,
+    pub(crate) limit: i64,
+    /// The quota's.
+    pub(crate) name: QuotaName,
+}
+
+/// Those of a token of a user.
+pub(crate) fn shared_limits(quotas: &[Quota], user: UserUid, token: TokenId) -> Vec<SharedLimit> {
+    let accesses = Counter::accesses();
+    let enforced = quotas
+        .iter()
+        .filter(|quota| quota.counter == accesses && quota.enforcement == Enforcement::Enforce);
+    enforced
+        .filter_map(|quota| {
+            let subject = shared(quota, quotas, user, token)?;
+            Some(SharedLimit {
+                usage: UsageId::of(&subject, &accesses, quota.window),
+                period: quota.window.period(),
+                limit: quota.units,
+                name: quota.name.clone(),
+            })
+        })
+        .collect()
+}
+
 /// The subject whose count a quota looks at, if it is about this user.
 fn counted(quota: &Quota, quotas: &[Quota], user: &User<'_>) -> Option<Subject> {
-    let own = Subject::User(user.user);
+    match &quota.subject {
+        Subject::ServiceAccount(name) if name == user.service_account => {
+            Some(quota.subject.clone())
+        }
+        _ => shared(quota, quotas, user.user, user.token),
+    }
+}
+
+/// The same for whoever reads this token of the user.
+fn shared(quota: &Quota, quotas: &[Quota], user: UserUid, token: TokenId) -> Option<Subject> {
+    let own = Subject::User(user);
     let concerned = match &quota.subject {
-        Subject::User(uid) => *uid == user.user,
-        Subject::Token(id) => *id == user.token,
-        Subject::ServiceAccount(name) => name == user.service_account,
+        Subject::User(uid) => *uid == user,
+        Subject::Token(id) => *id == token,
+        Subject::ServiceAccount(_) => false,
         // A default gives way to what was said of this user.
         Subject::EachUser => {
             let replaces = |other: &Quota| {
@@ -195,6 +235,31 @@ mod tests {
             ..quota(user(ANA), 1, DAY)
         };
         assert_eq!(limits(&[uploads]), []);
+    }
+
+    #[test]
+    fn all_readers_share_what_is_enforced_for_the_token_or_its_user_and_not_for_one_of_them() {
+        let app = Subject::ServiceAccount("app".parse().unwrap());
+        let warns = Quota {
+            enforcement: Enforcement::Warn,
+            ..quota(user(ANA), 1, DAY)
+        };
+        let quotas = [
+            quota(app, 2, DAY),
+            warns,
+            quota(Subject::Token(Uuid::from_u128(GITHUB).into()), 3, DAY),
+            quota(user(ANA), 4, DAY),
+            quota(user(BO), 5, DAY),
+            quota(Subject::EachUser, 6, DAY),
+            quota(Subject::EachUser, 7, Window::Lifetime),
+        ];
+        let ana = Uuid::from_u128(ANA).into();
+        let shared = shared_limits(&quotas, ana, Uuid::from_u128(GITHUB).into());
+        let limits: Vec<i64> = shared.iter().map(|shared| shared.limit).collect();
+        // The daily default gave way to ana's own.
+        assert_eq!(limits, [3, 4, 7]);
+        let of_ana = UsageId::of(&user(ANA), &accesses(), Window::Lifetime);
+        assert_eq!(shared[2].usage, of_ana);
     }
 
     #[test]

@@ -37,10 +37,12 @@ mod revoke;
 mod shred;
 mod spec;
 mod stored;
+mod uses;
 mod versions;
 
 pub use delete::RETENTION;
 pub use drain::Drain;
 pub use revoke::{RevokeError, Revoked};
 pub use spec::{RefusedValue, Serving, Source, TokenSpec, TokenState};
+pub use uses::TokenUse;
 pub(crate) use versions::kill_versions;

@@ -28,5 +28,6 @@ mod silent;
 mod specs;
 mod support;
 mod sweep;
+mod told;
 mod transport;
 mod watch;

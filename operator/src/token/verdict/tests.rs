@@ -6,20 +6,39 @@ use bursar_crds::{
 };
 use bursar_seal::{TokenId, TokenVersion};
 use bursar_vault::{
-    Format, GenerateSpec, Provider, RefusedValue, Serving, TokenName, TokenSpec, TokenState,
+    Drain, Format, GenerateSpec, Provider, RefusedValue, Serving, TokenName, TokenSpec, TokenState,
     UserUid, rows,
 };
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use super::{facts, progress, stored};
+use super::{facts, progress, receipt, stored};
 use crate::controller::Progress;
 use crate::object::Said;
+use crate::token::beside::Beside;
 use crate::token::readers::Readers;
 use crate::token::validate::{SourceValue, Valid};
 
 fn now() -> Timestamp {
     Timestamp::from_second(1_800_000_000).unwrap()
+}
+
+fn none() -> Beside {
+    Beside::default()
+}
+
+/// So many brokers that hold something, until half a second past `now()`.
+fn draining(brokers: i64) -> Beside {
+    let certain = now() + SignedDuration::from_millis(500);
+    Beside {
+        drain: Drain {
+            brokers_open: brokers,
+            certain_time: (brokers > 0).then_some(certain.into()),
+            brokers_confirmed: 2,
+            ..Drain::default()
+        },
+        exhausted: None,
+    }
 }
 
 fn version(number: u32) -> TokenVersion {
@@ -88,7 +107,7 @@ fn state(serving: Serving) -> TokenState {
 }
 
 fn reasons(valid: &Valid, state: &TokenState) -> (ReadyReason, UsableReason) {
-    let verdict = stored(&token(Some(Uuid::nil())), valid, state);
+    let verdict = stored(&token(Some(Uuid::nil())), valid, state, &none());
     (verdict.ready.reason, verdict.usable.unwrap().reason)
 }
 
@@ -141,7 +160,7 @@ fn a_token_that_some_may_read_serves_and_says_who_may_not() {
         ..valid(good())
     };
     let token = token(Some(Uuid::nil()));
-    let verdict = stored(&token, &some, &state(Serving::Serving));
+    let verdict = stored(&token, &some, &state(Serving::Serving), &none());
     let usable = verdict.usable.unwrap();
     assert_eq!(usable.reason, UsableReason::Serving);
     assert!(usable.message.ends_with(" Not x."), "{}", usable.message);
@@ -154,7 +173,7 @@ fn a_token_that_serves_on_after_a_revocation_says_up_to_where_it_reached() {
         ..state(Serving::Serving)
     };
     let token = token(Some(Uuid::nil()));
-    let verdict = stored(&token, &valid(good()), &state);
+    let verdict = stored(&token, &valid(good()), &state, &none());
     let message = verdict.usable.unwrap().message;
     assert_eq!(
         message,
@@ -201,7 +220,7 @@ fn a_token_without_a_version_says_whether_the_sources_value_is_a_revoked_one() {
             ..state(Serving::NoVersion)
         };
         let token = token(Some(Uuid::nil()));
-        let verdict = stored(&token, &valid(good()), &state);
+        let verdict = stored(&token, &valid(good()), &state, &none());
         let usable = verdict.usable.unwrap();
         assert_eq!(usable.reason, UsableReason::NoVersion);
         usable.message
@@ -223,7 +242,7 @@ fn a_version_of_an_earlier_user_is_told_from_none_at_all() {
     let valid = valid(good());
     let state = state(Serving::NoVersion);
     let usable = |served_user| {
-        let verdict = stored(&token(served_user), &valid, &state);
+        let verdict = stored(&token(served_user), &valid, &state, &none());
         verdict.usable.unwrap().reason
     };
     assert_eq!(usable(Some(Uuid::max())), UsableReason::UserReplaced);
@@ -231,7 +250,7 @@ fn a_version_of_an_earlier_user_is_told_from_none_at_all() {
     assert_eq!(usable(None), UsableReason::NoVersion);
 
     let before = token(Some(Uuid::max())).status;
-    let status = facts(before.as_ref(), &valid, &state);
+    let status = facts(before.as_ref(), &valid, &state, &none());
     assert_eq!(
         status.user_uid,
         Some(Uuid::max().to_string()),
@@ -241,7 +260,7 @@ fn a_version_of_an_earlier_user_is_told_from_none_at_all() {
 
 #[test]
 fn status_holds_whole_seconds_so_that_it_reads_back_as_it_was_written() {
-    let status = facts(None, &valid(good()), &state(Serving::Serving));
+    let status = facts(None, &valid(good()), &state(Serving::Serving), &none());
     assert_eq!(status.version_time.unwrap().0, now());
     assert_eq!(status.version, Some(2));
 }
@@ -255,8 +274,8 @@ fn a_token_is_looked_at_again_when_it_expires_however_the_attempt_went() {
             ..state(Serving::Serving)
         };
         let with = |source, onboarded| {
-            let verdict = stored(&token(None), &valid(source), &state);
-            progress(&verdict, &state, onboarded)
+            let verdict = stored(&token(None), &valid(source), &state, &none());
+            progress(&verdict, &state, &none(), onboarded)
         };
         let Progress::Reconciled(reconciled) = with(good(), true) else {
             panic!("it is reconciled");
@@ -273,4 +292,78 @@ fn a_token_is_looked_at_again_when_it_expires_however_the_attempt_went() {
     assert_eq!(pauses(Some(hour)), [Some(hour); 3]);
     assert_eq!(pauses(Some(day * 1000)), [Some(day); 3]);
     assert_eq!(pauses(None), [None; 3]);
+}
+
+#[test]
+fn a_revoked_token_says_how_many_brokers_have_yet_to_confirm_and_by_when_it_is_certain() {
+    let (valid, state) = (valid(good()), state(Serving::RevokedBySpec));
+    let verdict = stored(&token(None), &valid, &state, &draining(2));
+    let usable = verdict.usable.clone().unwrap();
+    assert_eq!(usable.reason, UsableReason::RevokedBySpec);
+    let end = "2 brokers have yet to confirm that they hold nothing of what was taken back; it \
+               is certain by 2027-01-15T08:00:01Z.";
+    assert!(usable.message.ends_with(end), "{}", usable.message);
+    let Progress::Reconciled(Some(again)) = progress(&verdict, &state, &draining(2), true) else {
+        panic!("it is looked at again");
+    };
+    assert_eq!(again, Duration::from_secs(1));
+
+    let told = facts(None, &valid, &state, &draining(2)).draining.unwrap();
+    assert_eq!(told.brokers, 2);
+    assert_eq!(told.certain_time.0, now() + SignedDuration::from_secs(1));
+
+    let verdict = stored(&token(None), &valid, &state, &draining(0));
+    assert!(!verdict.usable.unwrap().message.contains("yet to confirm"));
+    assert_eq!(facts(None, &valid, &state, &draining(0)).draining, None);
+}
+
+#[test]
+fn the_receipt_comes_once_when_the_last_holder_has_ended_and_not_when_the_token_is_given_again() {
+    let (valid, state) = (valid(good()), state(Serving::RevokedBySpec));
+    let told = |beside: &Beside| facts(None, &valid, &state, beside);
+    let mut done = draining(0);
+    assert_eq!(receipt(Some(&told(&draining(1))), &draining(1).drain), None);
+    assert_eq!(receipt(Some(&told(&done)), &done.drain), None);
+    assert_eq!(receipt(None, &done.drain), None);
+    assert_eq!(
+        receipt(Some(&told(&draining(1))), &Drain::default()),
+        None,
+        "a user that is not suspended any more"
+    );
+
+    done.drain.brokers_lapsed = 1;
+    done.drain.last_served_time = Some(now().into());
+    let note = receipt(Some(&told(&draining(1))), &done.drain).unwrap();
+    for words in [
+        "2 brokers confirmed.",
+        "1 never did:",
+        "was at 2027-01-15T08:00:00Z.",
+    ] {
+        assert!(note.contains(words), "no {words:?} in {note:?}");
+    }
+}
+
+#[test]
+fn a_quota_that_all_readers_share_makes_a_served_token_unusable_but_not_one_without_readers() {
+    let exhausted = Beside {
+        exhausted: Some("daily".parse().unwrap()),
+        ..none()
+    };
+    let usable = |valid: &Valid, serving| {
+        let verdict = stored(&token(None), valid, &state(serving), &exhausted);
+        verdict.usable.unwrap()
+    };
+    let mut valid = valid(good());
+    let said = usable(&valid, Serving::Serving);
+    assert_eq!(said.reason, UsableReason::Exhausted);
+    assert!(said.message.starts_with("TokenQuota daily,"), "{said:?}");
+    assert_eq!(
+        usable(&valid, Serving::Expired).reason,
+        UsableReason::Expired
+    );
+    valid.readers = Readers::Nobody("nobody".to_owned());
+    assert_eq!(
+        usable(&valid, Serving::Serving).reason,
+        UsableReason::NoReader
+    );
 }
