@@ -30,7 +30,9 @@ mod users;
 mod value;
 mod vault;
 
-pub use audit::{AuditFilter, AuditFilterError, Outcome, Record};
+pub use audit::{
+    Anchor, AuditFilter, AuditFilterError, BadPlace, Outcome, Record, Verification, Wrong,
+};
 pub use changes::{CHANGE_CHANNEL, Change, Numbered, SHARDS, heads, read_after};
 pub use clock::{Clock, SystemClock};
 pub use controllers::Controllers;
