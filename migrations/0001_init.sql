@@ -681,6 +681,17 @@ create table denial (
 -- Trimmed after 30 days.
 create index denial_by_hour on denial (hour);
 
+-- How many refusals the brokers of a pod told of one by one (Denied in access_record),
+-- in the hour that began with the first. Not authenticated: it only bounds a flood.
+create table denial_told (
+    tenant_id uuid not null references tenant,
+    pod_uid text not null,
+    since_time timestamptz not null,
+    count integer not null check (count >= 1),
+    primary key (tenant_id, pod_uid)
+);
+create index denial_told_by_time on denial_told (since_time);
+
 -- A row whose MAC does not fit: one entry per row and content found.
 create table integrity_failure (
     tenant_id uuid not null,

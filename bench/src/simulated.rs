@@ -198,9 +198,10 @@ impl SimulatedBroker {
         self.report_seq += 1;
         let report = ReportRequest {
             seq: self.report_seq,
-            digest: report_digest(&[], &allowance_ids).to_vec(),
+            digest: report_digest(&[], &allowance_ids, &[]).to_vec(),
             records: Vec::new(),
             closed_allowance_ids: allowance_ids,
+            denials: Vec::new(),
         };
         let call = || {
             let (mut client, request) = (self.client.clone(), self.shown(report.clone()));

@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use bursar_seal::Random;
+use bursar_wire::v1alpha1::Denial;
 use http::HeaderMap;
 use tokio::sync::Notify;
 
@@ -13,8 +14,8 @@ use crate::allowance::holdings::{Holdings, Served};
 use crate::allowance::key::EntryKey;
 use crate::clock::{BootTime, Clock, UnixMillis};
 use crate::http::access_request::AccessRequest;
-use crate::http::decision::DecisionLog;
-use crate::http::problem::Problem;
+use crate::http::decision::{DecisionId, DecisionLog};
+use crate::http::problem::{Code, Problem};
 use crate::http::status::Descriptions;
 use crate::jwt::{Authenticated, Authenticator, bearer};
 use crate::metrics::Metrics;
@@ -108,6 +109,22 @@ impl Broker {
             wall: now.wall,
         };
         self.holdings.borrow_mut().serve(key, access, &*self.clock)
+    }
+
+    /// Counts a refusal, and tells it one by one while there are few. Of a caller
+    /// whose JWT was verified it tells what was `asked`, of others nothing.
+    pub(crate) fn refused(&self, id: &DecisionId, code: Code, asked: Option<Denial>) {
+        self.metrics.refused(code);
+        let verified = asked.is_some();
+        if self.decisions.note(id, code, verified, self.clock.boot()) {
+            let denial = Denial {
+                decision_id: id.as_str().to_owned(),
+                code: code.name().to_owned(),
+                time_ms: self.clock.wall().0.max(0),
+                ..asked.unwrap_or_default()
+            };
+            self.holdings.borrow_mut().note_denial(denial);
+        }
     }
 
     /// Whether this broker can do its work: it has been attached and in sync,

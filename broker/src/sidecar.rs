@@ -171,17 +171,25 @@ async fn sweep(broker: &Broker) {
 async fn hand_back(broker: &Broker) -> Result<(), SidecarError> {
     let progress = broker.holdings.borrow().progress();
     broker.holdings.borrow_mut().close();
-    let settled = async {
-        while !broker.holdings.borrow().is_settled() {
+    let is_told = || {
+        let holdings = broker.holdings.borrow();
+        holdings.is_settled() && holdings.untold_denials() == 0
+    };
+    let told = async {
+        while !is_told() {
             progress.notified().await;
         }
     };
-    let in_time = timeout(REPORT_PATIENCE, settled).await.is_ok();
+    let _ = timeout(REPORT_PATIENCE, told).await;
     let holdings = broker.holdings.borrow();
+    let denials = holdings.untold_denials();
+    if denials > 0 {
+        tracing::warn!(denials, "not reported: they are in this log alone");
+    }
     let lost = holdings.lost_at_end().unwrap_or_default() + holdings.unreported();
     if lost > 0 {
         Err(SidecarError::Unreported { accesses: lost })
-    } else if !in_time || holdings.lost_at_end().is_some() {
+    } else if !holdings.is_settled() || holdings.lost_at_end().is_some() {
         Err(SidecarError::NotClosed)
     } else {
         tracing::info!("ended: all that was served is reported");

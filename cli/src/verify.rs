@@ -31,6 +31,7 @@ pub(crate) async fn run(vault: &mut Vault, out: &mut dyn Write) -> Result<ExitCo
         records,
         chains,
         checkpoints,
+        anchored,
         first_bad,
     } = found;
     writeln!(
@@ -38,6 +39,12 @@ pub(crate) async fn run(vault: &mut Vault, out: &mut dyn Write) -> Result<ExitCo
         "{namespace}: {records} records in {chains} chains and {checkpoints} checkpoints verified \
          in {took}"
     )?;
+    if !anchored {
+        eprintln!(
+            "There is no ConfigMap bursar-audit-checkpoint yet: an older state of the whole \
+             database would not be noticed."
+        );
+    }
     let Some(bad) = first_bad else {
         writeln!(out, "All are as the vault wrote them, and none is missing.")?;
         return Ok(ExitCode::SUCCESS);

@@ -36,54 +36,79 @@ fn sentences(record: &AccessRecord, namespace: &str) -> String {
         (None, None) => "a token".to_owned(),
     };
     let code = record.code.as_deref().unwrap_or("no code");
-    let reason = record.reason.as_deref().unwrap_or("none on record");
+    let reason = record.reason.as_deref();
     let mut text = format!("At {time}, {pod} in {namespace} asked for {asked}.\n");
     if !record.app_name.is_empty() || !record.purpose.is_empty() {
         let (app, purpose) = (&record.app_name, &record.purpose);
         text +=
             &format!("It called itself \"{app}\" and gave the purpose \"{purpose}\" (claims).\n");
     }
-    text += &format!("It was answered {code}. The vault's reason: {reason}.\n");
-    text += &format!("What to do: {}\n", advice(reason, code, record));
+    text += &format!("It was answered {code}.");
+    if let Some(reason) = reason {
+        text += &format!(" The vault's reason: {reason}.");
+    }
+    text.push('\n');
+    text += &format!("What to do: {}\n", advice(reason.unwrap_or(code), record));
     text
 }
 
 /// What to do, by the vault's own reason, or else by the code that the caller got.
-fn advice(reason: &str, code: &str, record: &AccessRecord) -> String {
+fn advice(why: &str, record: &AccessRecord) -> String {
     let user = record.user.as_deref().unwrap_or("USER");
     let token = record.token.as_deref().unwrap_or("TOKEN");
     let account = &record.service_account_name;
-    match (reason, code) {
-        (_, "Forbidden") => format!(
+    match why {
+        "NoSuchUser" => format!("create TokenUser {user}, or correct user_id in the request."),
+        "UserSuspended" => {
+            format!("set spec.suspended of TokenUser {user} to false, if she may be served again.")
+        }
+        "WorkloadNotListed" => {
+            format!("list {account} in spec.workloads of TokenUser {user}, if it may act for her.")
+        }
+        "NoSuchToken" => format!(
+            "create a StoredToken {token} for user {user}, or correct the name in the request."
+        ),
+        "NotAConsumer" => format!(
+            "list {account} in spec.consumers of StoredToken {token}, if it may read that token."
+        ),
+        "PurposeNotListed" => format!(
+            "list the purpose for {account} in spec.consumers of StoredToken {token}, or correct \
+             it in the request."
+        ),
+        "IntegrityFailure" => {
+            "find out who can write to the database: kubectl describe names the object.".to_owned()
+        }
+        "AllowedNow" => "nothing: what stood in the way has changed meanwhile.".to_owned(),
+        "Forbidden" => format!(
             "check that TokenUser {user} exists, is not suspended and lists {account} in \
              spec.workloads; and that StoredToken {token} exists for that user and, if it has \
              spec.consumers, lists {account} there with this purpose."
         ),
-        (_, "TokenNotFound") => format!(
+        "TokenNotFound" => format!(
             "create a StoredToken of that name for user {user}, or correct the name in the request."
         ),
-        (_, "TokenHasNoValue") => {
+        "TokenHasNoValue" => {
             format!("kubectl describe storedtoken {token} says why its source gives no value.")
         }
-        (_, "TokenAmbiguous") => {
+        "TokenAmbiguous" => {
             "name one of the user's tokens in the request's field token.".to_owned()
         }
-        (_, "TokenRevoked") => format!(
+        "TokenRevoked" => format!(
             "put a new value into the source of StoredToken {token}; kubectl bursar audit --token \
              {token} --outcome Revoked says who revoked it, unless its spec did."
         ),
-        (_, "TokenExpired") => format!(
+        "TokenExpired" => format!(
             "set a later spec.expirationTime in StoredToken {token}, with a new value if the \
              provider ended the old one."
         ),
-        (_, "QuotaExhausted") => {
+        "QuotaExhausted" => {
             "wait until the window ends, or raise the limit: kubectl get tokenquotas.".to_owned()
         }
-        (_, "Unauthenticated") => {
+        "Unauthenticated" => {
             "send this pod's own token, read again from BURSAR_TOKEN_FILE for each request."
                 .to_owned()
         }
-        (_, "VaultUnavailable") => {
+        "VaultUnavailable" => {
             "nothing, if it has passed; else see whether bursar-operator is ready and reaches its \
              database."
                 .to_owned()
@@ -117,7 +142,7 @@ mod tests {
             last_time: time,
             decision_id: Some("d".to_owned()),
             code: Some("Forbidden".to_owned()),
-            reason: Some("ConsumerNotListed".to_owned()),
+            reason: Some("WorkloadNotListed".to_owned()),
             person: None,
             chain_id: Uuid::nil(),
             record_no: 1,
@@ -128,7 +153,7 @@ mod tests {
             "asked for token github of user ana.",
             "\"sync\"",
             "\"nightly\" (claims)",
-            "answered Forbidden. The vault's reason: ConsumerNotListed.",
+            "answered Forbidden. The vault's reason: WorkloadNotListed.",
             "lists app in spec.workloads",
         ] {
             assert!(text.contains(part), "{part} is not in: {text}");

@@ -302,6 +302,7 @@ impl Operator {
             service.clone(),
             self.client.clone(),
             Arc::clone(&self.clock),
+            &self.config.namespace,
         );
         let serve_people = people::serve(people_listener, people_tls, people, stop);
         let serve = service::serve(listener, tls, service, stop.stopped());

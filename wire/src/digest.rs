@@ -3,12 +3,17 @@
 use aws_lc_rs::digest::{Context, SHA256};
 use prost::Message;
 
-use crate::v1alpha1::AccessRecord;
+use crate::v1alpha1::{AccessRecord, Denial};
 
-/// SHA-256 over the length-delimited records, then the length-prefixed ids.
+/// SHA-256 over the length-delimited records, then the length-prefixed ids, then
+/// the length-delimited denials.
 ///
-/// The counts come first, so that a record can never pass for an id.
-pub fn report_digest(records: &[AccessRecord], closed_allowance_ids: &[String]) -> [u8; 32] {
+/// The counts come first, so that one of a kind can never pass for one of another.
+pub fn report_digest(
+    records: &[AccessRecord],
+    closed_allowance_ids: &[String],
+    denials: &[Denial],
+) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
     context.update(&(records.len() as u64).to_be_bytes());
     for record in records {
@@ -19,6 +24,10 @@ pub fn report_digest(records: &[AccessRecord], closed_allowance_ids: &[String]) 
         context.update(&(id.len() as u64).to_be_bytes());
         context.update(id.as_bytes());
     }
+    context.update(&(denials.len() as u64).to_be_bytes());
+    for denial in denials {
+        context.update(&denial.encode_length_delimited_to_vec());
+    }
     let mut digest = [0; 32];
     digest.copy_from_slice(context.finish().as_ref());
     digest
@@ -27,7 +36,7 @@ pub fn report_digest(records: &[AccessRecord], closed_allowance_ids: &[String]) 
 #[cfg(test)]
 mod tests {
     use super::report_digest;
-    use crate::v1alpha1::AccessRecord;
+    use crate::v1alpha1::{AccessRecord, Denial};
 
     fn record(count: u32) -> AccessRecord {
         AccessRecord {
@@ -40,22 +49,31 @@ mod tests {
         }
     }
 
+    fn denial(code: &str) -> Denial {
+        Denial {
+            code: code.into(),
+            ..Denial::default()
+        }
+    }
+
     #[test]
-    fn a_digest_binds_every_record_and_every_closed_allowance_in_order() {
-        let base = report_digest(&[record(1), record(2)], &["a".into(), "b".into()]);
-        assert_eq!(
-            base,
-            report_digest(&[record(1), record(2)], &["a".into(), "b".into()])
-        );
-        assert_ne!(
-            base,
-            report_digest(&[record(2), record(1)], &["a".into(), "b".into()])
-        );
-        assert_ne!(base, report_digest(&[record(1)], &["a".into(), "b".into()]));
-        assert_ne!(
-            base,
-            report_digest(&[record(1), record(2)], &["b".into(), "a".into()])
-        );
-        assert_ne!(base, report_digest(&[record(1), record(2)], &["ab".into()]));
+    fn a_digest_binds_every_record_closed_allowance_and_denial_in_order() {
+        let (records, ids) = ([record(1), record(2)], ["a".into(), "b".into()]);
+        let denials = [denial("Forbidden"), denial("NotFound")];
+        let base = report_digest(&records, &ids, &denials);
+        assert_eq!(base, report_digest(&records, &ids, &denials));
+        let turned = [record(2), record(1)];
+        let others = [
+            report_digest(&turned, &ids, &denials),
+            report_digest(&records[..1], &ids, &denials),
+            report_digest(&records, &["b".into(), "a".into()], &denials),
+            report_digest(&records, &["ab".into()], &denials),
+            report_digest(&records, &ids, &denials[..1]),
+            report_digest(&records, &ids, &[denials[1].clone(), denials[0].clone()]),
+            report_digest(&records, &ids, &[]),
+        ];
+        for other in others {
+            assert_ne!(base, other);
+        }
     }
 }

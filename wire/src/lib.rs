@@ -20,9 +20,12 @@ pub mod v1alpha1 {
     tonic::include_proto!("bursar.vault.v1alpha1");
 }
 
-/// The most records, and the most closed allowances, of one report: with the
-/// longest names less than 1 MiB.
+/// The most records, and the most closed allowances, of one report.
 pub const LARGEST_REPORT: usize = 4_000;
+
+/// The most denials that a broker reports one by one in an hour; those beyond are
+/// only counted.
+pub const DENIALS_AN_HOUR: u16 = 256;
 
 /// The oldest protocol version this build speaks.
 pub const PROTOCOL_MIN: u32 = 1;

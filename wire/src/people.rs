@@ -179,6 +179,8 @@ pub struct Verification {
     pub chains: u64,
     /// Checkpoints that were checked.
     pub checkpoints: u64,
+    /// Whether they were compared with what is kept outside the database; false when nothing is.
+    pub anchored: bool,
     /// The first place where something is not as the vault wrote it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_bad: Option<BadPlace>,

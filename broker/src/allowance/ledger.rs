@@ -3,9 +3,9 @@
 
 use std::collections::VecDeque;
 
-use bursar_wire::LARGEST_REPORT;
 use bursar_wire::digest::report_digest;
-use bursar_wire::v1alpha1::{AccessRecord, ReportRequest};
+use bursar_wire::v1alpha1::{AccessRecord, Denial, ReportRequest};
+use bursar_wire::{DENIALS_AN_HOUR, LARGEST_REPORT};
 
 use super::grant::Allowance;
 use super::notes::Notes;
@@ -14,6 +14,8 @@ use super::notes::Notes;
 const MOST_RECORDS: usize = LARGEST_REPORT;
 /// Allowances closed in one batch.
 const MOST_CLOSED: usize = LARGEST_REPORT;
+/// Denials kept while the vault is away for hours.
+const MOST_DENIALS: usize = DENIALS_AN_HOUR as usize;
 
 /// Allowances that have ended, and the batch that is under way.
 #[derive(Default)]
@@ -21,6 +23,7 @@ pub(crate) struct Ledger {
     /// Nothing is served from these any more; each is closed in the batch that
     /// has its last record, or a later one.
     ended: VecDeque<(String, Notes)>,
+    denials: Vec<Denial>,
     frozen: Option<ReportRequest>,
     last_seq: u64,
 }
@@ -34,6 +37,23 @@ impl Ledger {
     /// An allowance was granted and will never be served from.
     pub(crate) fn end_unused(&mut self, allowance_id: String) {
         self.ended.push_back((allowance_id, Notes::default()));
+    }
+
+    /// A call was refused; beyond a bound that is not kept.
+    pub(crate) fn note(&mut self, denial: Denial) {
+        if self.denials.len() < MOST_DENIALS {
+            self.denials.push(denial);
+        }
+    }
+
+    /// An empty ledger for another incarnation, but for the denials that the vault
+    /// cannot have been told of.
+    pub(crate) fn start_over(&mut self) {
+        let denials = std::mem::take(&mut self.denials);
+        *self = Self {
+            denials,
+            ..Self::default()
+        };
     }
 
     /// The batch to send now: the one that is not acknowledged yet, or else a
@@ -69,14 +89,16 @@ impl Ledger {
             let (id, notes) = allowance.notes_mut();
             records.extend(notes.take(id, MOST_RECORDS - records.len()));
         }
-        if records.is_empty() && closed_allowance_ids.is_empty() {
+        let denials = std::mem::take(&mut self.denials);
+        if records.is_empty() && closed_allowance_ids.is_empty() && denials.is_empty() {
             return None;
         }
         Some(ReportRequest {
             seq: self.last_seq + 1,
-            digest: report_digest(&records, &closed_allowance_ids).to_vec(),
+            digest: report_digest(&records, &closed_allowance_ids, &denials).to_vec(),
             records,
             closed_allowance_ids,
+            denials,
         })
     }
 
@@ -94,10 +116,19 @@ impl Ledger {
         seq == self.last_seq || self.frozen.as_ref().is_some_and(|batch| batch.seq == seq)
     }
 
-    /// Whether the vault knows all of it (beside what is noted in open
-    /// allowances).
+    /// Whether the vault knows all that was served and closed (beside what is
+    /// noted in open allowances).
     pub(crate) fn is_settled(&self) -> bool {
-        self.ended.is_empty() && self.frozen.is_none()
+        let owes = |batch: &ReportRequest| {
+            !batch.records.is_empty() || !batch.closed_allowance_ids.is_empty()
+        };
+        self.ended.is_empty() && !self.frozen.as_ref().is_some_and(owes)
+    }
+
+    /// Denials that the vault has not acknowledged.
+    pub(crate) fn untold_denials(&self) -> usize {
+        let frozen = self.frozen.as_ref().map(|batch| batch.denials.len());
+        self.denials.len() + frozen.unwrap_or_default()
     }
 
     /// Accesses that the vault has not acknowledged (beside those noted in open
@@ -128,6 +159,14 @@ mod tests {
             notes.add(&format!("app-{n}"), "sync", UnixMillis(1));
         }
         ledger.ended.push_back((id.to_owned(), notes));
+    }
+
+    fn denial(n: usize) -> Denial {
+        Denial {
+            decision_id: format!("{n:032x}"),
+            code: "Forbidden".into(),
+            ..Denial::default()
+        }
     }
 
     fn batch(ledger: &mut Ledger) -> Option<ReportRequest> {
@@ -165,8 +204,9 @@ mod tests {
     fn the_digest_is_that_of_the_batch() {
         let mut ledger = Ledger::default();
         noted(&mut ledger, "a1", 2);
+        ledger.note(denial(1));
         let batch = batch(&mut ledger).unwrap();
-        let expected = report_digest(&batch.records, &batch.closed_allowance_ids);
+        let expected = report_digest(&batch.records, &batch.closed_allowance_ids, &batch.denials);
         assert_eq!(batch.digest, expected);
     }
 
@@ -205,6 +245,38 @@ mod tests {
             batch(&mut ledger).unwrap().closed_allowance_ids,
             [MOST_CLOSED.to_string()]
         );
+    }
+
+    #[test]
+    fn denials_alone_make_a_batch_which_is_repeated_unchanged() {
+        let mut ledger = Ledger::default();
+        ledger.note(denial(1));
+        let first = batch(&mut ledger).unwrap();
+        assert_eq!(first.denials, [denial(1)]);
+        ledger.note(denial(2));
+        assert_eq!(batch(&mut ledger).as_ref(), Some(&first));
+        assert_eq!((ledger.is_settled(), ledger.untold_denials()), (true, 2));
+        ledger.acknowledge(first.seq);
+        let second = batch(&mut ledger).unwrap();
+        assert_eq!((second.seq, second.denials), (2, vec![denial(2)]));
+        ledger.acknowledge(2);
+        assert_eq!(ledger.untold_denials(), 0);
+        assert_eq!(batch(&mut ledger), None);
+    }
+
+    #[test]
+    fn denials_that_wait_are_bounded_and_outlive_an_incarnation_unless_they_were_sent() {
+        let mut ledger = Ledger::default();
+        ledger.note(denial(0));
+        assert!(batch(&mut ledger).is_some());
+        for n in 1..=2 * MOST_DENIALS {
+            ledger.note(denial(n));
+        }
+        assert_eq!(ledger.untold_denials(), MOST_DENIALS + 1);
+        ledger.start_over();
+        let batch = batch(&mut ledger).unwrap();
+        assert_eq!((batch.seq, batch.denials.len()), (1, MOST_DENIALS));
+        assert_eq!(batch.denials.first(), Some(&denial(1)));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bursar_wire::v1alpha1::Denial;
 use http::HeaderMap;
 use hyper::body::{Body, Bytes};
 use tokio::time::{Instant, timeout_at};
@@ -31,6 +32,7 @@ where
 {
     let body = read_json(headers, body).await?;
     let request = AccessRequest::parse(&body)?;
+    let refused = |problem: Problem| problem.to_verified(asked(&request));
     let key = EntryKey::new(&request.user_id, request.token.as_deref());
     let mut give_up = None;
     loop {
@@ -39,20 +41,31 @@ where
         broker.authenticate(headers, now)?;
         let mut outcome = match broker.serve(&key, &request, now) {
             Served::Body(body) => return Ok(body),
-            Served::Refused(denial) => return Err(denial.into()),
-            Served::VaultAway => return Err(Problem::vault_unavailable()),
+            Served::Refused(denial) => return Err(refused(denial.into())),
+            Served::VaultAway => return Err(refused(Problem::vault_unavailable())),
             Served::Asked(outcome) => outcome,
         };
         let give_up = *give_up.get_or_insert_with(|| Instant::now() + PATIENCE);
         match timeout_at(give_up, outcome.wait_for(Option::is_some)).await {
             Ok(Ok(outcome)) => match &*outcome {
-                Some(Outcome::Refused(denial)) => return Err(denial.clone().into()),
-                Some(Outcome::VaultAway) => return Err(Problem::vault_unavailable()),
+                Some(Outcome::Refused(denial)) => return Err(refused(denial.clone().into())),
+                Some(Outcome::VaultAway) => return Err(refused(Problem::vault_unavailable())),
                 Some(Outcome::LookAgain) | None => {}
             },
             // The question itself was dropped: everything starts over.
             Ok(Err(_)) => {}
-            Err(_) => return Err(Problem::vault_unavailable()),
+            Err(_) => return Err(refused(Problem::vault_unavailable())),
         }
+    }
+}
+
+/// What the vault is told of a request that is refused.
+fn asked(request: &AccessRequest<'_>) -> Denial {
+    Denial {
+        user_id: request.user_id.clone().into_owned(),
+        token: request.token.as_deref().unwrap_or_default().to_owned(),
+        app_name: request.app_name.clone().into_owned(),
+        purpose: request.purpose.clone().into_owned(),
+        ..Denial::default()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use bursar_wire::v1alpha1;
 use http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use hyper::body::Bytes;
@@ -136,6 +137,7 @@ pub(crate) struct Problem {
     code: Code,
     detail: Cow<'static, str>,
     more: More,
+    asked: Option<Box<v1alpha1::Denial>>,
 }
 
 /// What some refusals say beside code and detail.
@@ -171,7 +173,22 @@ impl Problem {
             code,
             detail: detail.into(),
             more: More::Nothing,
+            asked: None,
         }
+    }
+
+    /// A refusal of a caller whose JWT was verified: what it asked for, in names that
+    /// passed the syntax, is told to the vault. Nothing else of a request ever is.
+    pub(crate) fn to_verified(self, asked: v1alpha1::Denial) -> Self {
+        Self {
+            asked: Some(Box::new(asked)),
+            ..self
+        }
+    }
+
+    /// What a caller whose JWT was verified asked for.
+    pub(crate) fn take_asked(&mut self) -> Option<v1alpha1::Denial> {
+        self.asked.take().map(|asked| *asked)
     }
 
     fn with(self, more: More) -> Self {

@@ -22,10 +22,9 @@ where
             broker.metrics.served.inc();
             answer(StatusCode::OK, "application/json", body)
         }
-        Err(problem) => {
-            let (id, code) = (DecisionId::new(&*broker.random), problem.code());
-            broker.metrics.refused(code);
-            broker.decisions.note(&id, code, broker.clock.boot());
+        Err(mut problem) => {
+            let id = DecisionId::new(&*broker.random);
+            broker.refused(&id, problem.code(), problem.take_asked());
             problem.into_answer(&id)
         }
     }

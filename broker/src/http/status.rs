@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bursar_wire::v1alpha1::denied::Code;
 use bursar_wire::v1alpha1::describe_user_response::Answer;
-use bursar_wire::v1alpha1::{TokenSummary, UserTokens};
+use bursar_wire::v1alpha1::{self, TokenSummary, UserTokens};
 use http::HeaderMap;
 use hyper::body::Bytes;
 use jiff::Timestamp;
@@ -77,12 +77,18 @@ pub(crate) async fn status(
     let now = broker.now();
     broker.authenticate(headers, now)?;
     let described = match broker.descriptions.get(user_id, now.boot) {
-        Some(described) => described,
+        Some(described) => Ok(described),
         None => timeout(PATIENCE, describe(broker, user_id))
             .await
-            .map_err(|_| Problem::vault_unavailable())??,
+            .unwrap_or_else(|_| Err(Problem::vault_unavailable())),
     };
-    Ok(described?)
+    let answer = described.and_then(|described| Ok(described?));
+    answer.map_err(|problem| {
+        problem.to_verified(v1alpha1::Denial {
+            user_id: user_id.to_owned(),
+            ..v1alpha1::Denial::default()
+        })
+    })
 }
 
 async fn describe(broker: &Broker, user_id: &str) -> Result<Described, Problem> {

@@ -303,7 +303,8 @@ impl Bed {
                 .await,
             0
         );
-        let unaccounted = "select count(*) from access_record where outcome <> 'Served'";
+        let unaccounted =
+            "select count(*) from access_record where outcome in ('Unaccounted', 'Accounted')";
         assert_eq!(self.count(unaccounted).await, 0);
         assert_eq!(
             self.count("select count(*) from integrity_failure").await,

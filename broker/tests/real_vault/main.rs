@@ -16,6 +16,7 @@ use serde_json::json;
 use tokio::task::LocalSet;
 
 use bed::{Bed, Broker, Replica, consumer};
+use support::http::Answer;
 use support::issuer::SERVICE_ACCOUNT;
 use support::until;
 
@@ -80,6 +81,55 @@ async fn a_quota_is_served_to_its_last_unit_and_no_further() {
         broker.drain().await;
         assert_eq!(bed.served().await, 26);
         assert_eq!(bed.count("select charged from quota_window").await, 26);
+        bed.assert_all_accounted_for().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn why_a_call_was_refused_is_on_record_under_the_id_that_the_caller_was_given() {
+    with_vault("why", MINUTE, async |bed, _replica| {
+        let mut ana = bed.user("ana").await;
+        let mut github = bed.token(&ana, "github", "s3cret").await;
+        github.consumers = Some(vec![consumer(SERVICE_ACCOUNT, Some(&["backup"]))]);
+        bed.apply_token(&github).await;
+        let broker = bed.broker().await;
+        let mut refused = Vec::new();
+        let mut refuse = |answer: Answer, code: &str, reason: &str| {
+            let id = answer.json()["decision_id"].as_str().unwrap().to_owned();
+            refused.push((id, code.to_owned(), reason.to_owned()));
+        };
+        let answer = broker.access("nobody", None).await;
+        refuse(answer, "Forbidden", "reason = 'NoSuchUser'");
+        let answer = broker.status("nobody").await;
+        refuse(answer, "Forbidden", "reason = 'NoSuchUser'");
+        let answer = broker.access("ana", Some("github")).await;
+        refuse(answer, "Forbidden", "reason = 'PurposeNotListed'");
+        let answer = broker.access("Planted-Secret", None).await;
+        refuse(
+            answer,
+            "InvalidRequest",
+            "reason is null and user_name is null",
+        );
+        let recorded = async |(id, code, reason): &(String, String, String)| {
+            let query = format!(
+                "select count(*) from access_record
+                 where outcome = 'Denied' and decision_id = '{id}' and code = '{code}' and {reason}"
+            );
+            bed.until_count(&query, 1).await;
+        };
+        for one in &refused {
+            recorded(one).await;
+        }
+        ana.suspended = true;
+        bed.apply_user(&ana).await;
+        let answer = broker.access("ana", Some("github")).await;
+        let id = answer.json()["decision_id"].as_str().unwrap().to_owned();
+        // What the broker has not told of by then it tells when it ends.
+        broker.drain().await;
+        recorded(&(id, "Forbidden".into(), "reason = 'UserSuspended'".into())).await;
+        let planted = "select count(*) from access_record r where r::text ilike '%planted%'";
+        assert_eq!(bed.count(planted).await, 0);
         bed.assert_all_accounted_for().await;
     })
     .await;

@@ -57,6 +57,8 @@ pub struct State {
     pub descriptions: HashMap<String, Vec<TokenSummary>>,
     pub allowances: BTreeMap<String, Booked>,
     pub records: Vec<AccessRecord>,
+    /// Refusals that the broker told of.
+    pub denials: Vec<Denial>,
     /// Calls that arrived, by name.
     pub calls: BTreeMap<&'static str, u32>,
     /// What no honest broker does.
@@ -105,6 +107,7 @@ impl Books {
             descriptions: HashMap::new(),
             allowances: BTreeMap::new(),
             records: Vec::new(),
+            denials: Vec::new(),
             calls: BTreeMap::new(),
             violations: Vec::new(),
             lease_ms: 60_000,

@@ -67,7 +67,12 @@ impl Books {
     fn book_report(&self, report: ReportRequest) -> Option<ReportResponse> {
         let mut guard = self.called("Report");
         let state = &mut *guard;
-        if report.digest != report_digest(&report.records, &report.closed_allowance_ids) {
+        let digest = report_digest(
+            &report.records,
+            &report.closed_allowance_ids,
+            &report.denials,
+        );
+        if report.digest != digest {
             state
                 .violations
                 .push("a digest of something else".to_owned());
@@ -102,6 +107,7 @@ impl Books {
             }
             state.last_report = (report.seq, report.digest);
             state.records.extend(report.records);
+            state.denials.extend(report.denials);
         } else if report.seq == *last_seq {
             if *last_digest != report.digest {
                 state

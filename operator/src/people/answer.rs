@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bursar_seal::TokenVersion;
 use bursar_vault::{AuditFilter, DbTime, Namespace, Person, Tenant, TokenName};
-use bursar_wire::people::{AuditQuery, Progress, Revocation, RevokeRequest};
+use bursar_wire::people::{
+    AuditQuery, BadPlace, Progress, Revocation, RevokeRequest, Verification,
+};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -15,6 +17,7 @@ use super::People;
 use super::call::{Call, Shown};
 use super::identity::Right;
 use super::problem::{Code, Problem, json};
+use crate::audit;
 
 /// The longest body, in bytes.
 const LONGEST_BODY: usize = 4 * 1024;
@@ -25,6 +28,7 @@ const BODY_DEADLINE: Duration = Duration::from_secs(5);
 enum Asked {
     Audit(AuditFilter),
     Why(String),
+    Verify,
     Revoke(TokenName, Option<TokenVersion>),
     Progress(TokenName),
 }
@@ -32,7 +36,7 @@ enum Asked {
 impl Asked {
     fn right(&self) -> Right<'_> {
         match self {
-            Self::Audit(_) | Self::Why(_) => Right::ListRecords,
+            Self::Audit(_) | Self::Why(_) | Self::Verify => Right::ListRecords,
             Self::Revoke(token, _) | Self::Progress(token) => Right::Revoke(token),
         }
     }
@@ -83,6 +87,7 @@ impl People {
                 ok(&page)
             }
             Asked::Why(decision_id) => self.why(&tenant, &decision_id, &person).await,
+            Asked::Verify => self.verify(&tenant, &person).await,
             Asked::Revoke(name, through) => {
                 self.revoke((&namespace, &tenant), &name, through, &person)
                     .await
@@ -107,6 +112,35 @@ impl People {
                  kept as long as the audit's retention says (90 days unless set)",
             )),
         }
+    }
+
+    async fn verify(
+        &self,
+        tenant: &Tenant,
+        person: &Person,
+    ) -> Result<Response<Full<Bytes>>, Problem> {
+        // One at a time: it reads all there is.
+        let Ok(_turn) = self.verifying.try_lock() else {
+            let detail = "somebody else's records are being verified; try again";
+            return Err(Problem::new(Code::TooManyRequests, detail));
+        };
+        self.vault.record_verification(tenant, person).await?;
+        // What is bound outside first, so that the database is newer.
+        let anchor = audit::read(&self.client, &self.namespace).await?;
+        let found = self.vault.verify_audit(tenant.id(), anchor.as_ref()).await?;
+        ok(&Verification {
+            records: found.records,
+            chains: found.chains,
+            checkpoints: found.checkpoints,
+            first_bad: found.first_bad.map(|bad| BadPlace {
+                chain_id: bad.chain_id,
+                record_no: bad.record_no,
+                checkpoint_no: bad.checkpoint_no,
+                time: bad.time.and_then(DbTime::timestamp),
+                what: bad.wrong.to_string(),
+            }),
+            anchored: anchor.is_some(),
+        })
     }
 
     async fn progress(
@@ -183,6 +217,7 @@ async fn asked(call: Call, body: Incoming) -> Result<Asked, Problem> {
             Asked::Revoke(name, through)
         }
         Call::Why(id) => Asked::Why(id),
+        Call::Verify => Asked::Verify,
         Call::Progress(name) => Asked::Progress(name),
     })
 }

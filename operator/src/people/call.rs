@@ -13,6 +13,8 @@ pub(super) enum Call {
     Audit,
     /// The record of one refused request.
     Why(String),
+    /// Whether the records are as the vault wrote them.
+    Verify,
     /// To revoke a token.
     Revoke(TokenName),
     /// How far that has come.
@@ -40,6 +42,7 @@ impl Call {
         let (allow, call) = match rest {
             ["accessrecords", "query"] => ("POST", Self::Audit),
             ["denials", id] => ("GET", Self::Why(decision_id(id)?)),
+            ["verification"] => ("GET", Self::Verify),
             ["storedtokens", token, "revocation"] if method == Method::POST => {
                 ("POST", Self::Revoke(name(token)?))
             }

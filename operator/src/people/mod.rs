@@ -17,6 +17,7 @@ use std::sync::Arc;
 use bursar_vault::service::VaultService;
 use bursar_vault::{Clock, Vault};
 use kube::Client;
+use tokio::sync::Mutex;
 
 use identity::Identity;
 pub(crate) use server::serve;
@@ -25,17 +26,27 @@ pub(crate) use server::serve;
 pub(crate) struct People {
     vault: Vault,
     identity: Identity,
+    client: Client,
+    /// The operator's.
+    namespace: String,
+    verifying: Mutex<()>,
 }
 
 impl People {
-    /// Asks `service` about tokens and the API server about rights.
+    /// Asks `service` about tokens and the API server about rights; `namespace` is the operator's.
     pub(crate) fn new(
         vault: Vault,
         service: VaultService,
         client: Client,
         clock: Arc<dyn Clock>,
+        namespace: &str,
     ) -> Arc<Self> {
-        let identity = Identity::new(client, service, clock);
-        Arc::new(Self { vault, identity })
+        Arc::new(Self {
+            vault,
+            client: client.clone(),
+            namespace: namespace.to_owned(),
+            identity: Identity::new(client, service, clock),
+            verifying: Mutex::new(()),
+        })
     }
 }

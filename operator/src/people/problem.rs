@@ -9,6 +9,8 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Bytes;
 
+use crate::audit::AnchorError;
+
 /// One line per code: its name, the status, the title.
 macro_rules! codes {
     ($($(#[$doc:meta])+ $code:ident => $status:ident, $title:literal;)+) => {
@@ -173,6 +175,20 @@ impl From<VaultError> for Problem {
 impl From<DatabaseError> for Problem {
     fn from(error: DatabaseError) -> Self {
         VaultError::from(error).into()
+    }
+}
+
+impl From<AnchorError> for Problem {
+    fn from(error: AnchorError) -> Self {
+        match error {
+            AnchorError::Vault(error) => error.into(),
+            AnchorError::Kubernetes { source, .. } => {
+                Self::kubernetes("read the checkpoint", *source)
+            }
+            AnchorError::Unreadable { .. } | AnchorError::SetBack { .. } => {
+                Self::new(Code::IntegrityFailure, error.to_string())
+            }
+        }
     }
 }
 

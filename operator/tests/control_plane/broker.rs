@@ -56,9 +56,10 @@ impl Broker {
         let closed = vec![granted.allowance_id];
         let request = self.request(ReportRequest {
             seq: self.reports,
-            digest: report_digest(&[], &closed).to_vec(),
+            digest: report_digest(&[], &closed, &[]).to_vec(),
             records: vec![],
             closed_allowance_ids: closed,
+            denials: vec![],
         });
         self.vault.report(request).await.unwrap();
     }

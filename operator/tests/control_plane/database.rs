@@ -95,7 +95,7 @@ impl Rows {
     pub(crate) async fn unaccounted(&self) -> i64 {
         self.count(
             "select count(*) from access_record join tenant using (tenant_id)
-             where namespace = $1 and outcome <> 'Served'",
+             where namespace = $1 and outcome in ('Unaccounted', 'Accounted')",
         )
         .await
     }

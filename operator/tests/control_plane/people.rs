@@ -214,7 +214,7 @@ async fn why_tells_of_one_refused_request_in_sentences() {
              service_account_name, app_name, purpose, count, first_time, last_time, decision_id,
              code, reason, user_name, token_name, secret_version, mac)
          values ($1, gen_random_uuid(), 1, now(), 'Denied', 'other', 'sync', 'nightly', 1, now(),
-                 now(), 'd-1', 'Forbidden', 'NotListed', 'ana', 'github', 1, sha256(''))",
+                 now(), 'd-1', 'Forbidden', 'WorkloadNotListed', 'ana', 'github', 1, sha256(''))",
     )
     .bind(tenant(&team).await)
     .execute(&database(&team).await)
@@ -225,7 +225,7 @@ async fn why_tells_of_one_refused_request_in_sentences() {
         "service account other",
         "token github of user ana",
         "Forbidden",
-        "NotListed",
+        "WorkloadNotListed",
     ] {
         assert!(told.contains(part), "{part}: {told}");
     }

@@ -56,7 +56,18 @@ async fn put_behind_service(team: &Team, address: IpAddr, port: u16) {
         "spec": {
             "automountServiceAccountToken": false,
             "serviceAccountName": "bursar-operator",
-            "containers": [{ "name": "operator", "image": "operator" }],
+            "securityContext": {
+                "runAsNonRoot": true,
+                "seccompProfile": { "type": "RuntimeDefault" },
+            },
+            "containers": [{
+                "name": "operator",
+                "image": "operator",
+                "securityContext": {
+                    "allowPrivilegeEscalation": false,
+                    "capabilities": { "drop": ["ALL"] },
+                },
+            }],
         },
     });
     put(pod, false).await;

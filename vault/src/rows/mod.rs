@@ -106,8 +106,13 @@ macro_rules! text_enum {
                 }
             }
 
-            pub(crate) fn parse(text: &str) -> Option<Self> {
-                [$(Self::$variant),+].into_iter().find(|known| known.as_str() == text)
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The one that `text` names.
+            #[must_use]
+            pub fn parse(text: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|known| known.as_str() == text)
             }
         }
     };

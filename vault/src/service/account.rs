@@ -7,6 +7,7 @@ use bursar_wire::v1alpha1::{AccessRecord, ReportRequest};
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::why::Told;
 use crate::names::{AppName, Purpose};
 
 /// An allowance as it stands before a report, and after it.
@@ -61,12 +62,14 @@ pub(crate) struct Effects {
 pub(crate) enum Untrue {
     #[error("the number of an earlier report with another content")]
     Changed,
-    #[error("more than 4,000 records or closed allowances")]
+    #[error("more than 4,000 records, closed allowances or denials")]
     TooLong,
     #[error("an allowance id that is no UUID")]
     Id,
-    #[error("an app name or purpose off the pattern")]
+    #[error("a name, an app name or a purpose off the pattern")]
     Claim,
+    #[error("a denial with an id or code that no broker makes")]
+    Denial,
     #[error("a count of 0 or beyond any allowance")]
     Count,
     #[error("times out of order or out of range")]
@@ -82,8 +85,15 @@ pub(crate) enum Untrue {
 impl Report {
     pub(crate) fn read(request: &ReportRequest) -> Result<Self, Untrue> {
         let ids = &request.closed_allowance_ids;
-        if request.records.len() > LARGEST_REPORT || ids.len() > LARGEST_REPORT {
+        let denials = &request.denials;
+        if [request.records.len(), ids.len(), denials.len()]
+            .iter()
+            .any(|length| *length > LARGEST_REPORT)
+        {
             return Err(Untrue::TooLong);
+        }
+        for denial in denials {
+            Told::read(denial)?;
         }
         Ok(Self {
             served: request
@@ -220,7 +230,7 @@ mod tests {
     use std::collections::{HashMap, HashSet};
 
     use bursar_wire::LARGEST_REPORT;
-    use bursar_wire::v1alpha1::{AccessRecord, ReportRequest};
+    use bursar_wire::v1alpha1::{AccessRecord, Denial, ReportRequest};
     use uuid::Uuid;
 
     use super::{Balance, BalanceState, Report, Untrue};
@@ -245,6 +255,7 @@ mod tests {
             digest: vec![],
             records: counts.iter().map(|count| record(*count)).collect(),
             closed_allowance_ids: closed,
+            denials: vec![],
         })
         .unwrap()
     }
@@ -347,6 +358,16 @@ mod tests {
         assert_eq!(with(|r| r.first_time_ms = -1), Some(Untrue::Times));
         let request = ReportRequest {
             closed_allowance_ids: vec![ID.to_string(); LARGEST_REPORT + 1],
+            ..Default::default()
+        };
+        assert_eq!(Report::read(&request).err(), Some(Untrue::TooLong));
+        let request = ReportRequest {
+            denials: vec![Denial::default()],
+            ..Default::default()
+        };
+        assert_eq!(Report::read(&request).err(), Some(Untrue::Denial));
+        let request = ReportRequest {
+            denials: vec![Denial::default(); LARGEST_REPORT + 1],
             ..Default::default()
         };
         assert_eq!(Report::read(&request).err(), Some(Untrue::TooLong));

@@ -12,7 +12,7 @@ impl Refusal {
     /// As it stands in the table and in metrics.
     pub(crate) const fn answer(&self) -> Answer {
         match self {
-            Self::Forbidden => Answer::Forbidden,
+            Self::Forbidden(_) => Answer::Forbidden,
             Self::TokenNotFound => Answer::TokenNotFound,
             Self::TokenAmbiguous(_) => Answer::TokenAmbiguous,
             Self::NoVersion => Answer::NoVersion,
@@ -25,7 +25,7 @@ impl Refusal {
     /// As brokers read it.
     pub(crate) const fn code(&self) -> denied::Code {
         match self {
-            Self::Forbidden => denied::Code::Forbidden,
+            Self::Forbidden(_) => denied::Code::Forbidden,
             Self::TokenNotFound => denied::Code::TokenNotFound,
             Self::TokenAmbiguous(_) => denied::Code::TokenAmbiguous,
             Self::NoVersion => denied::Code::NoVersion,

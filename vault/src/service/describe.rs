@@ -30,27 +30,21 @@ impl VaultService {
             failures: Vec::new(),
         };
         let account = reader.account(&user, &service_account, None).await?;
-        let answer = match account {
-            Some(account) => Answer::User(v1alpha1::UserTokens {
-                tokens: summaries(&mut reader, account, running.now).await?,
-            }),
-            None => Answer::Denied(Refusal::Forbidden.into()),
+        let described = match account {
+            Ok(account) => Ok(summaries(&mut reader, account, running.now).await?),
+            Err(barred) => Err(Refusal::Forbidden(barred)),
         };
         let failures = reader.failures;
-        if matches!(answer, Answer::Denied(_)) {
-            let refusal = Refusal::Forbidden;
-            denial::count(
-                &mut *connection,
-                &claimed.tenant,
-                &service_account,
-                &refusal,
-            )
-            .await?;
+        if let Err(refusal) = &described {
+            denial::count(&mut *connection, &claimed.tenant, &service_account, refusal).await?;
         }
         drop(connection);
         self.record_failures(&failures).await;
         Ok(v1alpha1::DescribeUserResponse {
-            answer: Some(answer),
+            answer: Some(match described {
+                Ok(tokens) => Answer::User(v1alpha1::UserTokens { tokens }),
+                Err(refusal) => Answer::Denied(refusal.into()),
+            }),
         })
     }
 }

@@ -27,8 +27,10 @@ pub(crate) struct Account {
     pub(crate) user: User,
     /// In the order of their names.
     pub(crate) visible: Vec<Visible>,
-    /// Whether the user has tokens that the service account may not see.
-    pub(crate) more: bool,
+    /// The user's tokens that the service account may not see.
+    hidden: Vec<TokenName>,
+    /// There is a row that decides nothing because it is not ours.
+    damaged: bool,
 }
 
 /// A token the service account may see.
@@ -38,10 +40,27 @@ pub(crate) struct Visible {
     pub(crate) purposes: Option<Vec<Purpose>>,
 }
 
+/// What stands behind Forbidden. Callers are never told; who may read the audit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Barred {
+    /// There is no user of that name.
+    NoSuchUser,
+    /// The user is suspended.
+    UserSuspended,
+    /// The service account is not one of the user's workloads.
+    WorkloadNotListed,
+    /// The user has no token of that name, and has others that are not for the caller.
+    NoSuchToken,
+    /// The token has consumers, and the service account is none of them.
+    NotAConsumer,
+    /// A row that decides is not what the vault wrote.
+    IntegrityFailure,
+}
+
 /// Why a read is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    Forbidden,
+    Forbidden(Barred),
     TokenNotFound,
     TokenAmbiguous(Vec<String>),
     NoVersion,
@@ -81,9 +100,13 @@ impl Account {
         }
         match candidates.pop() {
             Some(candidate) => Ok((self.user, candidate)),
+            None if self.damaged => Err(Refusal::Forbidden(Barred::IntegrityFailure)),
+            None if self.hidden.is_empty() => Err(Refusal::TokenNotFound),
             // Absent and not yours cannot be told apart by trying names.
-            None if self.more => Err(Refusal::Forbidden),
-            None => Err(Refusal::TokenNotFound),
+            None if named.is_some_and(|name| !self.hidden.contains(name)) => {
+                Err(Refusal::Forbidden(Barred::NoSuchToken))
+            }
+            None => Err(Refusal::Forbidden(Barred::NotAConsumer)),
         }
     }
 }
@@ -100,7 +123,7 @@ impl Visible {
             return Err(Refusal::Revoked);
         }
         // A version that should be there and is not was recorded as a failure.
-        let newest = newest.ok_or(Refusal::Forbidden)?;
+        let newest = newest.ok_or(Refusal::Forbidden(Barred::IntegrityFailure))?;
         if newest.state != State::Live {
             return Err(Refusal::Revoked);
         }
@@ -112,71 +135,80 @@ impl Visible {
 }
 
 impl Reader<'_> {
-    /// What `service_account` may see of the user called `name`; `None` when it
-    /// may not act as such a user.
+    /// What `service_account` may see of the user called `name`, if it may act as
+    /// such a user.
     pub(crate) async fn account(
         &mut self,
         name: &UserName,
         service_account: &ServiceAccountName,
         named: Option<&TokenName>,
-    ) -> Result<Option<Account>, CallError> {
-        let Some(user) = self.user(name).await? else {
-            return Ok(None);
+    ) -> Result<Result<Account, Barred>, CallError> {
+        let user = match self.user(name).await? {
+            Ok(user) => user,
+            Err(barred) => return Ok(Err(barred)),
         };
-        let listed = self.may_act(&user, service_account).await?;
-        if !listed || user.suspended {
-            return Ok(None);
+        if let Some(barred) = self.barred(&user, service_account).await? {
+            return Ok(Err(barred));
         }
-        let (visible, more) = self.tokens(&user, service_account, named).await?;
-        Ok(Some(Account {
-            user,
-            visible,
-            more,
-        }))
+        Ok(Ok(self.tokens(user, service_account, named).await?))
     }
 
-    async fn user(&mut self, name: &UserName) -> Result<Option<User>, CallError> {
+    async fn user(&mut self, name: &UserName) -> Result<Result<User, Barred>, CallError> {
         let tenant = self.tenant.uuid();
         let found = match UserRow::by_name(self.connection, tenant, name).await? {
             Some(row) => Some(row),
             // Nobody but us may have deleted the user.
             None => gone::user(self.connection, self.tenant, name).await?,
         };
-        let user = found.and_then(|row| self.noted(row.verify(self.tenant.keys())));
-        Ok(user.filter(User::is_live))
+        let Some(row) = found else {
+            return Ok(Err(Barred::NoSuchUser));
+        };
+        Ok(match self.noted(row.verify(self.tenant.keys())) {
+            Some(user) if user.is_live() => Ok(user),
+            Some(_) => Err(Barred::NoSuchUser),
+            None => Err(Barred::IntegrityFailure),
+        })
     }
 
-    async fn may_act(
+    /// Why `service_account` may not act as the user, if it may not.
+    async fn barred(
         &mut self,
         user: &User,
         service_account: &ServiceAccountName,
-    ) -> Result<bool, CallError> {
+    ) -> Result<Option<Barred>, CallError> {
         // All of them, so that one that was changed into another is noticed.
         let rows = WorkloadRow::of_user(self.connection, self.tenant.uuid(), user.uid).await?;
-        let mut listed = false;
+        let (mut listed, mut damaged) = (false, false);
         for row in rows {
-            let workload = self.noted(row.verify(self.tenant.keys()));
-            listed |= workload.is_some_and(|found| found.service_account_name == *service_account);
+            match self.noted(row.verify(self.tenant.keys())) {
+                Some(found) => listed |= found.service_account_name == *service_account,
+                None => damaged = true,
+            }
         }
-        Ok(listed)
+        Ok(match (listed, damaged) {
+            (true, _) if user.suspended => Some(Barred::UserSuspended),
+            (true, _) => None,
+            (false, true) => Some(Barred::IntegrityFailure),
+            (false, false) => Some(Barred::WorkloadNotListed),
+        })
     }
 
-    /// The user's tokens that `service_account` may see, and whether there are more.
+    /// The user's tokens, as `service_account` may see them.
     async fn tokens(
         &mut self,
-        user: &User,
+        user: User,
         service_account: &ServiceAccountName,
         named: Option<&TokenName>,
-    ) -> Result<(Vec<Visible>, bool), CallError> {
+    ) -> Result<Account, CallError> {
         let rows = TokenRow::of_user(self.connection, self.tenant.uuid(), user.uid).await?;
         let read = rows.len();
         let tokens: Vec<Token> = rows
             .into_iter()
             .filter_map(|row| self.noted(row.verify(self.tenant.keys())))
             .collect();
-        let mut more = tokens.len() < read;
+        let mut damaged = tokens.len() < read;
         let mut consumers = self.consumers(&tokens, service_account).await?;
-        let mut visible = Vec::new();
+        let (mut visible, mut hidden) = (Vec::new(), Vec::new());
         for token in tokens {
             let purposes = match token.narrowed {
                 false => Some(None),
@@ -184,15 +216,20 @@ impl Reader<'_> {
             };
             match purposes {
                 Some(purposes) => visible.push(Visible { token, purposes }),
-                None => more = true,
+                None => hidden.push(token.name),
             }
         }
         visible.sort_by(|a, b| a.token.name.cmp(&b.token.name));
         let missing = |name: &TokenName| visible.iter().all(|found| found.token.name != *name);
         if let Some(name) = named.filter(|name| missing(name)) {
-            more |= !self.absence_is_ours(name).await?;
+            damaged |= !self.absence_is_ours(name).await?;
         }
-        Ok((visible, more))
+        Ok(Account {
+            user,
+            visible,
+            hidden,
+            damaged,
+        })
     }
 
     /// The narrowed tokens that `service_account` may see, and what for.

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::VaultService;
 use super::denial;
-use super::entitlement::{Exhausted, Reader, Refusal, Visible};
+use super::entitlement::{Barred, Exhausted, Reader, Refusal, Visible};
 use super::error::CallError;
 use super::incarnation::{Claimed, Running};
 use super::metrics;
@@ -46,9 +46,9 @@ struct Wish {
 }
 
 /// What may be served, before it is an allowance.
-struct Entitled {
+pub(crate) struct Entitled {
     user: User,
-    visible: Visible,
+    pub(crate) visible: Visible,
     version: Version,
     key: DataKey,
     ciphertext: Ciphertext,
@@ -154,7 +154,8 @@ impl VaultService {
             connection: &mut transaction,
             failures: Vec::new(),
         };
-        let entitled = entitled(&mut reader, &running, wish).await?;
+        let (user, token) = (&wish.user, wish.token.as_ref());
+        let entitled = entitled(&mut reader, &running, user, token).await?;
         let failures = reader.failures;
 
         let decision = if running.last_request_no == wish.number {
@@ -318,31 +319,31 @@ impl Wish {
 }
 
 /// What the caller may be served, from rows that are ours.
-async fn entitled(
+pub(crate) async fn entitled(
     reader: &mut Reader<'_>,
     running: &Running,
-    wish: &Wish,
+    user: &UserName,
+    token: Option<&TokenName>,
 ) -> Result<Result<Entitled, Refusal>, CallError> {
+    const DAMAGED: Refusal = Refusal::Forbidden(Barred::IntegrityFailure);
     let service_account = &running.incarnation.service_account_name;
-    let account = reader
-        .account(&wish.user, service_account, wish.token.as_ref())
-        .await?;
-    let Some(account) = account else {
-        return Ok(Err(Refusal::Forbidden));
+    let account = match reader.account(user, service_account, token).await? {
+        Ok(account) => account,
+        Err(barred) => return Ok(Err(Refusal::Forbidden(barred))),
     };
-    let (user, visible) = match account.choose(wish.token.as_ref()) {
+    let (user, visible) = match account.choose(token) {
         Ok(chosen) => chosen,
         Err(refusal) => return Ok(Err(refusal)),
     };
     let Some((quotas, quota_epoch)) = reader.quotas().await? else {
-        return Ok(Err(Refusal::Forbidden));
+        return Ok(Err(DAMAGED));
     };
     let newest = reader.newest_version(&visible.token).await?;
     if let Err(refusal) = visible.serving(newest.as_ref(), running.now) {
         return Ok(Err(refusal));
     }
     let Some(version) = newest else {
-        return Ok(Err(Refusal::Forbidden));
+        return Ok(Err(DAMAGED));
     };
     let charges = quotas::charges(
         &quotas,
@@ -364,7 +365,7 @@ async fn entitled(
             charges,
             quota_epoch,
         }),
-        None => Err(Refusal::Forbidden),
+        None => Err(DAMAGED),
     })
 }
 

@@ -13,6 +13,7 @@ pub(crate) struct Metrics {
     attaches: Family<AttachLabels, Counter>,
     grants: Family<GrantLabels, Counter>,
     reports: Family<ReportLabels, Counter>,
+    denials_told: Family<ToldLabels, Counter>,
     fenced: Family<FenceLabels, Counter>,
     pub(crate) integrity_failures: Counter,
     pub(crate) watchers: Gauge,
@@ -104,6 +105,18 @@ impl Taken {
     const ALL: [Self; 3] = [Self::Recorded, Self::Repeated, Self::Refused];
 }
 
+/// What became of a denial that a broker told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum Told {
+    Recorded,
+    /// Beyond what a pod may tell of in an hour.
+    Dropped,
+}
+
+impl Told {
+    const ALL: [Self; 2] = [Self::Recorded, Self::Dropped];
+}
+
 /// Why an incarnation was ended by the vault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub(crate) enum Fenced {
@@ -135,6 +148,11 @@ struct ReportLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ToldLabels {
+    outcome: Told,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FenceLabels {
     reason: Fenced,
 }
@@ -146,6 +164,11 @@ impl Metrics {
         registry.register("attaches", "Attach calls", metrics.attaches.clone());
         registry.register("grants", "Grants answered", metrics.grants.clone());
         registry.register("reports", "Reports received", metrics.reports.clone());
+        registry.register(
+            "denials_told",
+            "Refusals that brokers told of one by one",
+            metrics.denials_told.clone(),
+        );
         registry.register(
             "incarnations_fenced",
             "Broker runs the vault ended; alarm on ReportChanged and ReportUntrue",
@@ -211,6 +234,9 @@ impl Metrics {
         for outcome in Taken::ALL {
             drop(self.reports.get_or_create(&ReportLabels { outcome }));
         }
+        for outcome in Told::ALL {
+            drop(self.denials_told.get_or_create(&ToldLabels { outcome }));
+        }
         for reason in Fenced::ALL {
             drop(self.fenced.get_or_create(&FenceLabels { reason }));
         }
@@ -226,6 +252,11 @@ impl Metrics {
 
     pub(crate) fn report(&self, outcome: Taken) {
         self.reports.get_or_create(&ReportLabels { outcome }).inc();
+    }
+
+    pub(crate) fn told(&self, outcome: Told, denials: usize) {
+        let counter = self.denials_told.get_or_create(&ToldLabels { outcome });
+        counter.inc_by(u64::try_from(denials).unwrap_or(u64::MAX));
     }
 
     pub(crate) fn fence(&self, reason: Fenced) {
@@ -247,6 +278,7 @@ mod tests {
             "attaches_total{outcome=\"Unavailable\"}",
             "grants_total{answer=\"AskAgain\"}",
             "reports_total{outcome=\"Refused\"}",
+            "denials_told_total{outcome=\"Dropped\"}",
             "incarnations_fenced_total{reason=\"Replaced\"}",
             "incarnations_fenced_total{reason=\"ReportUntrue\"}",
         ] {

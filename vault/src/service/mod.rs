@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | Attach | `attach`, `jwt`, `limit`, `pods` | local verification, then a review by the API server; one live incarnation for each pod |
 //! | Grant | `grant`, `entitlement`, `ask_back` | commit, then read again in a new snapshot, then answer |
-//! | Report | `report`, `account` | each batch once and in order, or the incarnation is fenced |
+//! | Report | `report`, `account`, `why` | each batch once and in order, or the incarnation is fenced |
 //! | Watch | `watch`, `watchers`, `feed` | register, read what was missed, then tell what happens |
 //! | DescribeUser | `describe`, `entitlement` | metadata only |
 //!
@@ -46,6 +46,7 @@ mod sweep;
 mod turns;
 mod watch;
 mod watchers;
+mod why;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -79,6 +80,7 @@ pub(crate) use settings::LAPSE_GRACE;
 pub use settings::Settings;
 pub use stages::{NoStages, Stage, Stages};
 pub use watchers::EventStream;
+pub use why::DenialReason;
 
 /// Why the service does not start.
 #[derive(Debug, thiserror::Error)]

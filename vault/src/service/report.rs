@@ -11,14 +11,18 @@ use super::VaultService;
 use super::account::{Balance, BalanceState, Effects, Report, Untrue};
 use super::error::CallError;
 use super::incarnation::{Claimed, Running, proven};
-use super::metrics::{Fenced, Taken};
+use super::metrics::{Fenced, Taken, Told};
+use super::why;
 use crate::audit::{self, Head, Outcome, Record};
 use crate::db_time::DbTime;
 use crate::error::VaultError;
 use crate::rows::IncarnationRow;
 
+/// Reports of all brokers together in a second: with more brokers, each reports less often.
+const REPORTS_A_SECOND: u64 = 400;
 /// How soon a broker reports again, in milliseconds.
-const NEXT_REPORT_MS: u64 = 1_000;
+const SOONEST_REPORT_MS: u64 = 1_000;
+const LATEST_REPORT_MS: u64 = 30_000;
 
 /// What a batch is to the ones before it.
 enum Place {
@@ -73,18 +77,20 @@ impl VaultService {
             }
         }
         Ok(ReportResponse {
-            next_report_ms: NEXT_REPORT_MS,
+            next_report_ms: next_report_ms(self.attached()),
         })
     }
 
     async fn take(&self, claimed: &Claimed, request: &ReportRequest) -> Result<Verdict, CallError> {
-        let digest = report_digest(&request.records, &request.closed_allowance_ids);
-        if request.digest != digest {
+        let (ids, denials) = (&request.closed_allowance_ids, &request.denials);
+        if request.digest != report_digest(&request.records, ids, denials) {
             return Err(CallError::Malformed("digest is not the one of the content"));
         }
+        let mut denied = self.explain(claimed, denials).await?;
         let report = Report::read(request);
         let mut transaction = self.vault().pool().begin().await?;
         let opened = self.open_report(&mut transaction, claimed, &report).await?;
+        let mut denials_recorded = 0;
         let verdict = match (place(&opened.running, request)?, report) {
             (Place::Repeated, _) => Verdict::Repeated,
             (Place::Changed, _) => Verdict::Untrue(Untrue::Changed),
@@ -92,7 +98,15 @@ impl VaultService {
             (Place::Next, Ok(report)) => match report.apply(&balances(&opened.held)) {
                 Ok(effects) => {
                     let seq = request.seq.cast_signed();
-                    let records = records(&opened.held, seq, &report, &effects);
+                    let running = &opened.running;
+                    let room = why::take_room(&mut transaction, claimed, running, denied.len());
+                    denied.truncate(room.await?);
+                    denials_recorded = denied.len();
+                    let mut records = records(&opened.held, seq, &report, &effects);
+                    records.extend(denied.into_iter().map(|record| Record {
+                        report_seq: Some(seq),
+                        ..record
+                    }));
                     let chain = (claimed.id.tenant.as_uuid(), claimed.id.incarnation);
                     let (head, now) = (opened.head, opened.read_at);
                     let keys = claimed.tenant.keys();
@@ -108,6 +122,11 @@ impl VaultService {
             fence(&mut transaction, claimed).await?;
         }
         transaction.commit().await?;
+        if let Verdict::Recorded = verdict {
+            self.metrics().told(Told::Recorded, denials_recorded);
+            let dropped = denials.len() - denials_recorded;
+            self.metrics().told(Told::Dropped, dropped);
+        }
         Ok(verdict)
     }
 
@@ -190,6 +209,12 @@ struct Opened {
     head: Head,
     /// The database's clock, behind the lock.
     read_at: DbTime,
+}
+
+/// How long a broker waits with its next report when so many are attached.
+fn next_report_ms(attached: u64) -> u64 {
+    let ms = attached.saturating_mul(1_000) / REPORTS_A_SECOND;
+    ms.clamp(SOONEST_REPORT_MS, LATEST_REPORT_MS)
 }
 
 fn place(running: &Running, request: &ReportRequest) -> Result<Place, CallError> {
@@ -354,4 +379,18 @@ async fn fence(connection: &mut PgConnection, claimed: &Claimed) -> Result<(), s
     .execute(connection)
     .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::next_report_ms;
+
+    #[test]
+    fn many_brokers_report_less_often_but_never_later_than_half_a_minute() {
+        assert_eq!(next_report_ms(0), 1_000);
+        assert_eq!(next_report_ms(400), 1_000);
+        assert_eq!(next_report_ms(1_000), 2_500);
+        assert_eq!(next_report_ms(10_000), 25_000);
+        assert_eq!(next_report_ms(u64::MAX), 30_000);
+    }
 }

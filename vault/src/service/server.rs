@@ -21,8 +21,8 @@ use super::places::{Places, StrangersPlace};
 use super::stranger;
 
 /// The largest message a broker may send, in bytes: a report of as many records
-/// as there may be in one, with the longest names.
-const LARGEST_MESSAGE: usize = 1024 * 1024;
+/// as there may be in one, and an hour's denials, with the longest names.
+const LARGEST_MESSAGE: usize = 1280 * 1024;
 /// Bytes of one call, and of all calls of one connection, that are taken in
 /// before they are asked for.
 const CALL_WINDOW: u32 = 64 * 1024;
@@ -181,8 +181,8 @@ async fn hand_over(
 
 #[cfg(test)]
 mod tests {
-    use bursar_wire::LARGEST_REPORT;
-    use bursar_wire::v1alpha1::{AccessRecord, ReportRequest};
+    use bursar_wire::v1alpha1::{AccessRecord, Denial, ReportRequest};
+    use bursar_wire::{DENIALS_AN_HOUR, LARGEST_REPORT};
     use prost::Message as _;
 
     use super::LARGEST_MESSAGE;
@@ -198,11 +198,21 @@ mod tests {
             first_time_ms: i64::MAX,
             last_time_ms: i64::MAX,
         };
+        let denial = Denial {
+            decision_id: "0".repeat(32),
+            code: "c".repeat(40),
+            user_id: "u".repeat(253),
+            token: "t".repeat(253),
+            app_name: "a".repeat(64),
+            purpose: "p".repeat(64),
+            time_ms: i64::MAX,
+        };
         let report = ReportRequest {
             seq: u64::MAX,
             digest: vec![0; 32],
             records: vec![record; LARGEST_REPORT],
             closed_allowance_ids: vec![id; LARGEST_REPORT],
+            denials: vec![denial; DENIALS_AN_HOUR.into()],
         };
         assert!(report.encoded_len() <= LARGEST_MESSAGE);
     }

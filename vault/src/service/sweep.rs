@@ -223,6 +223,26 @@ impl VaultService {
             .execute(self.vault().pool())
             .await?;
         }
+        self.trim_denials_told().await
+    }
+
+    /// What a pod told of in an hour that is over takes no room in the next one.
+    async fn trim_denials_told(&self) -> Result<(), CallError> {
+        let tenants = sqlx::query_scalar!(
+            "select distinct tenant_id from denial_told
+             where since_time < now() - interval '2 hours'",
+        )
+        .fetch_all(self.vault().pool())
+        .await?;
+        for tenant in tenants {
+            sqlx::query!(
+                "delete from denial_told
+                 where tenant_id = $1 and since_time < now() - interval '2 hours'",
+                tenant,
+            )
+            .execute(self.vault().pool())
+            .await?;
+        }
         Ok(())
     }
 }

@@ -32,3 +32,4 @@ mod sweep;
 mod told;
 mod transport;
 mod watch;
+mod why;

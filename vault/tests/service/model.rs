@@ -130,9 +130,10 @@ impl Modelled {
             });
             self.frozen = Some(ReportRequest {
                 seq: self.broker.report_seq,
-                digest: report_digest(&records, &closed).to_vec(),
+                digest: report_digest(&records, &closed, &[]).to_vec(),
                 records,
                 closed_allowance_ids: closed,
+                denials: vec![],
             });
         }
         self.frozen.clone().unwrap()

@@ -125,6 +125,7 @@ async fn a_digest_that_does_not_fit_is_refused() {
             digest,
             records: vec![served(&granted, 1)],
             closed_allowance_ids: vec![],
+            denials: vec![],
         });
         let refused = broker.client.clone().report(request).await;
         assert_eq!(code(refused), Code::InvalidArgument);

@@ -52,6 +52,7 @@ const TABLES: [(&str, Table); 25] = [
     ),
     ("consumer", Authenticated(&[])),
     ("denial", Plain("counts")),
+    ("denial_told", Plain("counts")),
     (
         "incarnation",
         Plain("its identity is authenticated, and tested where the row is made"),

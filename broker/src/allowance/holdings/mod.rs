@@ -17,7 +17,7 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use bursar_seal::PlainBuffer;
-use bursar_wire::v1alpha1::{GrantRequest, ReportRequest};
+use bursar_wire::v1alpha1::{self, GrantRequest, ReportRequest};
 use hyper::body::Bytes;
 use tokio::sync::{Notify, watch};
 
@@ -247,6 +247,11 @@ impl Holdings {
         count
     }
 
+    /// A call was refused; told with the next report.
+    pub(crate) fn note_denial(&mut self, denial: v1alpha1::Denial) {
+        self.ledger.note(denial);
+    }
+
     /// The report to send now, if there is anything to say.
     pub(crate) fn next_batch(&mut self) -> Option<ReportRequest> {
         let open = self
@@ -300,7 +305,7 @@ impl Holdings {
         if self.closing && !self.is_settled() {
             self.lost_at_end = Some(self.lost_at_end.unwrap_or_default() + unreported);
         }
-        self.ledger = Ledger::default();
+        self.ledger.start_over();
         self.denials.forget_all();
         self.entries.retain(|_, entry| {
             entry.allowance = None;
@@ -319,9 +324,14 @@ impl Holdings {
         self.report_wake.notify_one();
     }
 
-    /// Whether the vault has been told everything and owes no answer.
+    /// Whether the vault has been told everything but denials, and owes no answer.
     pub(crate) fn is_settled(&self) -> bool {
         self.entries.is_empty() && self.ledger.is_settled() && self.queue.in_doubt().is_none()
+    }
+
+    /// Denials that the vault has not acknowledged.
+    pub(crate) fn untold_denials(&self) -> usize {
+        self.ledger.untold_denials()
     }
 
     /// When the incarnation was ended before the vault had been told all: how

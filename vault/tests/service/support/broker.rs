@@ -9,8 +9,8 @@ use bursar_wire::metadata::{INCARNATION_ID, INCARNATION_PROOF};
 use bursar_wire::tls::TlsError;
 use bursar_wire::v1alpha1::vault_client::VaultClient;
 use bursar_wire::v1alpha1::{
-    AccessRecord, AttachRequest, AttachResponse, Denied, DescribeUserRequest, Event, GrantRequest,
-    GrantResponse, Granted, Incarnation, ReportRequest, ReportResponse, WatchRequest,
+    AccessRecord, AttachRequest, AttachResponse, Denial, Denied, DescribeUserRequest, Event,
+    GrantRequest, GrantResponse, Granted, Incarnation, ReportRequest, ReportResponse, WatchRequest,
     WorkloadIssuer, denied, describe_user_response, event, grant_response,
 };
 use bursar_wire::{PROTOCOL_MAX, PROTOCOL_MIN, tls};
@@ -188,9 +188,34 @@ impl Broker {
     ) -> Result<ReportResponse, Status> {
         let request = self.request(ReportRequest {
             seq,
-            digest: report_digest(&records, &closed).to_vec(),
+            digest: report_digest(&records, &closed, &[]).to_vec(),
             records,
             closed_allowance_ids: closed,
+            denials: vec![],
+        });
+        let answer = self.client.clone().report(request).await?;
+        Ok(answer.into_inner())
+    }
+
+    /// Tells of refusals and nothing else, under the next number.
+    pub(crate) async fn tell(&mut self, denials: Vec<Denial>) -> Result<ReportResponse, Status> {
+        let seq = self.report_seq + 1;
+        let answer = self.tell_numbered(seq, denials).await?;
+        self.report_seq = seq;
+        Ok(answer)
+    }
+
+    pub(crate) async fn tell_numbered(
+        &self,
+        seq: u64,
+        denials: Vec<Denial>,
+    ) -> Result<ReportResponse, Status> {
+        let request = self.request(ReportRequest {
+            seq,
+            digest: report_digest(&[], &[], &denials).to_vec(),
+            records: vec![],
+            closed_allowance_ids: vec![],
+            denials,
         });
         let answer = self.client.clone().report(request).await?;
         Ok(answer.into_inner())
