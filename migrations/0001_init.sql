@@ -104,8 +104,10 @@ create table token (
     -- True when only the rows in `consumer` may read. It stands here, under
     -- this row's MAC, so that deleting those rows cannot widen access.
     narrowed boolean not null,
-    -- Every version up to this one is dead.
+    -- Every version up to this one is dead, by the spec.
     through_version integer not null check (through_version >= 0),
+    -- The same, by a person through the API; the spec knows nothing of it. The stricter holds.
+    api_through_version integer not null check (api_through_version >= 0),
     newest_version integer not null check (newest_version >= 0),
     deletion_policy text not null check (deletion_policy in ('Retain', 'Shred')),
     epoch bigint not null check (epoch >= 1),
@@ -467,7 +469,7 @@ select a.tenant_id, a.allowance_id, a.incarnation_id, a.token_id,
            when n.retired_time is not null
                or u.deleted_time is not null or u.suspended
                or t.deleted_time is not null or t.user_uid <> a.user_uid
-               or a.version <= t.through_version or v.state <> 'Live' then 'Dead'
+               or a.version <= greatest(t.through_version, t.api_through_version) or v.state <> 'Live' then 'Dead'
            when u.epoch <> a.user_epoch or t.epoch <> a.token_epoch
                or a.version <> t.newest_version
                or q.epoch <> a.quota_epoch or a.recalled then 'Changed'
@@ -517,7 +519,7 @@ create table access_record (
     reason text,
     user_name text,
     token_name text,
-    -- With Queried and Revoked: who, as the API server said.
+    -- With Queried and Revoked: who the person says to be.
     person text,
     secret_version integer not null,
     mac bytea not null check (octet_length(mac) = 32),
@@ -526,6 +528,10 @@ create table access_record (
     primary key (tenant_id, chain_id, record_no, recorded_time)
 ) partition by range (recorded_time);
 create index access_record_by_token on access_record (tenant_id, token_id, recorded_time);
+-- For people: what happened when, and one refusal.
+create index access_record_of_tenant on access_record (tenant_id, recorded_time, chain_id, record_no);
+create index access_record_by_decision on access_record (tenant_id, decision_id)
+    where decision_id is not null;
 -- What was recorded lately, of all tokens: records lie nearly in the order of their times.
 create index access_record_by_time on access_record using brin (recorded_time)
     with (pages_per_range = 16, autosummarize = on);

@@ -157,20 +157,24 @@ sql \
   "select version, state, octet_length(ciphertext) as bytes, left(encode(ciphertext, 'hex'), 24) as ciphertext from token_version order by token_id, version"
 
 step 'Who read what: how often which service account got which version, as its broker reported it'
+# Version and how often, a line for each version.
 recorded() {
-  psql --quiet --no-align --tuples-only --dbname "$DATABASE_URL" --command \
-    "select version || ' ' || sum(count) from access_record group by version order by version"
+  kubectl bursar audit --namespace team-a --outcome Served --output jsonl |
+    sed -n 's/.*"count":\([0-9]*\),.*"version":\([0-9]*\),.*/\2 \1/p' |
+    awk '{ n[$1] += $2 } END { for (v in n) print v, n[v] }' | sort -n
 }
 given=$(for version in "${!reads[@]}"; do echo "$version ${reads[$version]}"; done)
-for _ in $(seq 100); do # brokers report every second
+for _ in $(seq 30); do # brokers report every second
   [ "$(recorded)" = "$given" ] && break
-  sleep 0.2
+  sleep 1
 done
-sql \
-  "select service_account_name, name as token, version, outcome, app_name, purpose, sum(count) as count from access_record join token using (tenant_id, token_id) group by 1, 2, 3, 4, 5, 6 order by 3"
 [ "$(recorded)" = "$given" ] || fail "this tour was given version and count: $given"
-echo 'A row for each service account, token, version, app name and purpose; count is how many reads.'
+run kubectl bursar audit --namespace team-a --outcome Served
 echo "They are this tour's own, each one that was answered 200; it read in a loop until the value changed."
+
+step 'Revoke in an emergency: the spec stays as it is, and the command waits for every broker'
+run kubectl bursar revoke slack --namespace team-a --wait
+run kubectl bursar audit --namespace team-a --outcome Revoked
 
 . testbed/demo-quota.sh
 

@@ -78,11 +78,12 @@ pub fn summary(conditions: &[Condition]) -> Summary {
         UsableReason::TokenNotFound,
         UsableReason::UserReplaced,
     ];
+    let revoked = [UsableReason::RevokedBySpec, UsableReason::RevokedByAPI];
     let value_refused = ready.is_some_and(|c| c.reason == ReadyReason::RevokedValueReused.as_str());
     let deliberate = |c: &&Condition| {
         c.status == ConditionStatus::False.as_str()
             && !unfinished.iter().any(|reason| reason.as_str() == c.reason)
-            && !(value_refused && c.reason == UsableReason::RevokedBySpec.as_str())
+            && !(value_refused && revoked.iter().any(|reason| reason.as_str() == c.reason))
     };
     let failed = |c: &&Condition| c.status != ConditionStatus::True.as_str();
     usable
@@ -250,6 +251,7 @@ mod tests {
         for (ready, usable, word, of) in [
             (R::Reconciled, U::Serving, "Serving", "usable"),
             (R::Reconciled, U::RevokedBySpec, "RevokedBySpec", "usable"),
+            (R::Reconciled, U::RevokedByAPI, "RevokedByAPI", "usable"),
             (R::SourceNotFound, U::Serving, "SourceNotFound", "ready"),
             (R::SourceNotFound, U::NoVersion, "SourceNotFound", "ready"),
             (R::SourceNotFound, U::NoReader, "SourceNotFound", "ready"),
@@ -265,6 +267,12 @@ mod tests {
             (
                 R::RevokedValueReused,
                 U::RevokedBySpec,
+                "RevokedValueReused",
+                "ready",
+            ),
+            (
+                R::RevokedValueReused,
+                U::RevokedByAPI,
                 "RevokedValueReused",
                 "ready",
             ),

@@ -171,6 +171,8 @@ reasons! {
         NoVersion => False,
         /// StoredToken: the newest version is dead by `revocation.throughVersion`.
         RevokedBySpec => False,
+        /// StoredToken: a person revoked the newest version beside the spec.
+        RevokedByAPI => False,
         /// StoredToken: `expirationTime` has passed.
         Expired => False,
         /// StoredToken: a version could be served, and no service account may read it: the user has

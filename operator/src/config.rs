@@ -32,6 +32,10 @@ pub struct Config {
     #[arg(long, env = "BURSAR_LISTEN", default_value = "0.0.0.0:9443")]
     pub listen: SocketAddr,
 
+    /// Where people's queries are answered (HTTPS, TLS 1.3)
+    #[arg(long, env = "BURSAR_PEOPLE_LISTEN", default_value = "0.0.0.0:9444")]
+    pub people_listen: SocketAddr,
+
     /// Where /healthz, /readyz and /metrics are served (HTTP)
     #[arg(long, env = "BURSAR_METRICS_LISTEN", default_value = "0.0.0.0:9445")]
     pub metrics_listen: SocketAddr,
@@ -85,6 +89,8 @@ pub struct Timing {
     pub onboarding_check: Duration,
     /// Between two looks at the database: whether it answers, and what its clock says.
     pub database_check: Duration,
+    /// Between two looks at the log of changes, for tokens that were recalled beside their spec.
+    pub recall_check: Duration,
     /// Between two readings of the API server's token signing keys.
     pub issuer_refresh: Duration,
     /// Between two looks at how much of a quota is used. Nobody tells the operator of a use, and
@@ -109,6 +115,7 @@ impl Default for Timing {
         Self {
             onboarding_check: Duration::from_secs(30),
             database_check: Duration::from_secs(2),
+            recall_check: Duration::from_secs(1),
             issuer_refresh: Duration::from_secs(60),
             quota_check: Duration::from_secs(30),
             use_check: Duration::from_secs(30),

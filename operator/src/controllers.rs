@@ -26,6 +26,7 @@ use crate::gone::end_rows;
 use crate::metrics::Metrics;
 use crate::object::Events;
 use crate::readiness::{Part, Readiness};
+use crate::recalls::{self, wake_recalled};
 use crate::secrets::{Onboarding, OnboardingMeans};
 use crate::stop::Stop;
 use crate::tls::{Authority, Bundle};
@@ -53,14 +54,23 @@ pub(crate) struct Means {
 pub(crate) async fn run(means: Means, stop: &Stop) {
     // The watches end with this function.
     let mut watches = JoinSet::new();
-    let (context, woken) = tokio::select! {
-        started = start(&means, &mut watches) => started,
+    let (context, woken, recalls) = tokio::select! {
+        started = async {
+            let recalls = recalls::begin(&means.vault).await;
+            let (context, woken) = start(&means, &mut watches).await;
+            (context, woken, recalls)
+        } => started,
         () = stop.stopped() => return,
     };
     watches.spawn(end_rows(
         woken.gone,
         Arc::clone(&context),
         Arc::clone(&means.random),
+    ));
+    watches.spawn(wake_recalled(
+        means.vault.clone(),
+        recalls,
+        Arc::clone(&context),
     ));
     watches.spawn(wake_after_recovery(
         Arc::clone(&means.recovered),

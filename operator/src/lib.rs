@@ -6,6 +6,8 @@
 //! keys and the database URL, hands both to the vault, and keeps no state of its own. Values of
 //! tokens pass through it in types that cannot be printed, from a Secret's watch to the vault.
 //!
+//! Beside the controllers, every replica serves the vault to brokers and answers people (`people`).
+//!
 //! From an object's change to the vault, top to bottom: `feed` hears of it, `directory` finds who
 //! it matters to, `controller` makes an attempt, `user`, `token` and `quota` are the pipelines of
 //! the three kinds, `object` writes back.
@@ -30,8 +32,10 @@ mod kind;
 mod log;
 mod metrics;
 mod object;
+mod people;
 mod quota;
 mod readiness;
+mod recalls;
 mod refused;
 mod reviewer;
 mod root_keys;

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::controllers::{self, Means};
 use crate::health::{self, Pages};
 use crate::metrics::Metrics;
+use crate::people::{self, People};
 use crate::readiness::{Part, Readiness};
 use crate::reviewer::Reviewer;
 use crate::root_keys::{self, RootKeysError};
@@ -119,6 +120,8 @@ struct Prepared {
     authority: Arc<Authority>,
     listener: TcpListener,
     tls: rustls::ServerConfig,
+    people_listener: TcpListener,
+    people_tls: rustls::ServerConfig,
     service: VaultService,
     /// Told whenever the database is back.
     recovered: Arc<Notify>,
@@ -167,10 +170,13 @@ impl Operator {
         let issuer = self.issuer(tasks).await;
         let service = self.service(&vault, issuer).await?;
         let listener = listen(self.config.listen).await?;
+        let people_listener = listen(self.config.people_listen).await?;
         self.readiness.ready(Part::Listener);
         Ok(Prepared {
-            tls: bursar_wire::tls::server_config(Arc::new(leaf))?,
+            tls: bursar_wire::tls::server_config(Arc::new(leaf.clone()))?,
+            people_tls: bursar_wire::tls::people_server_config(Arc::new(leaf))?,
             listener,
+            people_listener,
             vault,
             authority,
             service,
@@ -285,10 +291,20 @@ impl Operator {
             authority,
             listener,
             tls,
+            people_listener,
+            people_tls,
             service,
             recovered,
         } = prepared;
         tracing::info!(address = %self.config.listen, "the vault is served");
+        let people = People::new(
+            vault.clone(),
+            service.clone(),
+            self.client.clone(),
+            Arc::clone(&self.clock),
+            &self.config.namespace,
+        );
+        let serve_people = people::serve(people_listener, people_tls, people, stop);
         let serve = service::serve(listener, tls, service, stop.stopped());
         let reconcile = async {
             if self.config.no_controllers {
@@ -308,7 +324,7 @@ impl Operator {
             };
             controllers::run(means, stop).await;
         };
-        tokio::join!(serve, reconcile);
+        tokio::join!(serve, serve_people, reconcile);
         vault.close().await;
     }
 }

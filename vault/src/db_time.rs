@@ -20,6 +20,16 @@ const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 pub struct DbTime(i64);
 
 impl DbTime {
+    /// Later than all others; Postgres says `infinity`.
+    pub(crate) const INFINITY: Self = Self(i64::MAX);
+    /// Earlier than all others.
+    pub(crate) const MINUS_INFINITY: Self = Self(i64::MIN);
+
+    /// The opposite of [`Self::micros`].
+    pub(crate) const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
     /// Microseconds since 2000-01-01T00:00:00Z; what the row's MAC covers.
     #[must_use]
     pub const fn micros(self) -> i64 {
@@ -30,6 +40,12 @@ impl DbTime {
     pub(crate) fn after(self, duration: Duration) -> Self {
         let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
         Self(self.0.saturating_add(micros))
+    }
+
+    /// The moment so much earlier.
+    pub(crate) fn before(self, duration: Duration) -> Self {
+        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(micros))
     }
 
     /// How much later this is than `earlier`; zero when it is not.

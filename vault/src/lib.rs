@@ -19,7 +19,9 @@ mod integrity;
 mod migrate;
 mod names;
 mod open;
+mod people;
 mod quotas;
+mod recalls;
 pub mod rows;
 mod schema;
 pub mod service;
@@ -31,7 +33,9 @@ mod users;
 mod value;
 mod vault;
 
-pub use audit::{Anchor, BadPlace, Outcome, Record, Verification, Wrong};
+pub use audit::{
+    Anchor, AuditFilter, AuditFilterError, BadPlace, Outcome, Record, Verification, Wrong,
+};
 pub use changes::{CHANGE_CHANNEL, Change, Numbered, SHARDS, heads, read_after};
 pub use clock::{Clock, SystemClock};
 pub use connect::ConnectError;
@@ -42,17 +46,20 @@ pub use generate::{Format, GenerateError, GenerateSpec};
 pub use integrity::IntegrityFailure;
 pub use migrate::{MigrateError, Migration, migrate};
 pub use names::{
-    AppName, Counter, Email, NameError, Namespace, NamespaceUid, Provider, Purpose, QuotaId,
-    QuotaName, ServiceAccountName, TokenName, UserName, UserUid,
+    AppName, Counter, Email, NameError, Namespace, NamespaceUid, PersonName, Provider, Purpose,
+    QuotaId, QuotaName, ServiceAccountName, TokenName, UserName, UserUid,
 };
 pub use open::{OpenError, VaultConfig};
+pub use people::Person;
 pub use quotas::{QuotaSpec, QuotaState, UsageId};
 pub use schema::SchemaError;
+pub use recalls::{Recalled, Recalls};
 pub use tenant::Tenant;
 pub use tenant_keys::TenantKeys;
 pub use term::Term;
 pub use tokens::{
-    Drain, RETENTION, RefusedValue, Serving, Source, TokenSpec, TokenState, TokenUse,
+    Drain, RETENTION, RefusedValue, RevokeError, Revoked, Serving, Source, TokenSpec, TokenState,
+    TokenUse,
 };
 pub use users::{UserSpec, UserState};
 pub use value::{MAX_VALUE_BYTES, TokenValue, ValueError};

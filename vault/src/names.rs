@@ -78,6 +78,8 @@ const SUBDOMAIN: &str = "at most 253 lower case letters, digits, '-' and '.', ea
                          and ending with a letter or digit (RFC 1123)";
 const CLAIM: &str = "1 to 64 letters, digits, spaces and any of . _ : / @ -, beginning with a \
                      letter or digit";
+const PERSON: &str = "1 to 128 letters, digits, spaces and any of . _ : / @ = , + # -, beginning \
+                      with a letter or digit";
 const COUNTER: &str = "1 to 63 letters and digits, beginning with a lower case letter";
 const UID: &str = "1 to 64 letters, digits and '-'";
 
@@ -120,6 +122,11 @@ name!(
 name!(
     /// What the application says it wants a token for. A claim.
     Purpose, "purpose", CLAIM, is_claim
+);
+
+name!(
+    /// Who a person says to be, as Kubernetes names users. A claim: nothing proves it.
+    PersonName, "person's name", PERSON, is_person
 );
 
 impl Counter {
@@ -222,13 +229,17 @@ fn is_counter(text: &str) -> bool {
 }
 
 fn is_claim(text: &str) -> bool {
-    let inner = |b: u8| b.is_ascii_alphanumeric() || b" ._:/@-".contains(&b);
-    text.len() <= 64
-        && text
-            .as_bytes()
-            .first()
-            .is_some_and(u8::is_ascii_alphanumeric)
-        && text.bytes().all(inner)
+    is_plain(text, 64, b" ._:/@-")
+}
+
+fn is_person(text: &str) -> bool {
+    is_plain(text, 128, b" ._:/@=,+#-")
+}
+
+fn is_plain(text: &str, longest: usize, marks: &[u8]) -> bool {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || marks.contains(&b);
+    let first = text.as_bytes().first();
+    text.len() <= longest && first.is_some_and(u8::is_ascii_alphanumeric) && text.bytes().all(inner)
 }
 
 #[cfg(test)]

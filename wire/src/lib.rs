@@ -1,4 +1,4 @@
-//! The protocol between broker and vault, and the TLS it travels in.
+//! The protocols of the vault, with brokers and with people, and the TLS they travel in.
 //!
 //! This crate knows messages and transport, and nothing of what they mean: no
 //! database, no Kubernetes, no keys but those of TLS. Both sides build on it,
@@ -7,6 +7,7 @@
 
 pub mod digest;
 pub mod metadata;
+pub mod people;
 pub mod tls;
 
 /// The generated messages, client and server.

@@ -20,6 +20,8 @@ use tonic::transport::{Channel, Endpoint};
 
 /// HTTP/2 over TLS (RFC 9113).
 const ALPN_H2: &[u8] = b"h2";
+/// HTTP/1.1 over TLS (RFC 7301).
+const ALPN_HTTP1: &[u8] = b"http/1.1";
 
 /// A client that has said nothing for this long after connecting is dropped.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -59,6 +61,28 @@ pub fn server_config(certificates: Arc<dyn ResolvesServerCert>) -> Result<Server
         .with_no_client_auth()
         .with_cert_resolver(certificates);
     config.alpn_protocols = vec![ALPN_H2.to_vec()];
+    Ok(config)
+}
+
+/// The same for people, who speak HTTP/1.1.
+///
+/// # Errors
+/// As [`server_config`].
+pub fn people_server_config(
+    certificates: Arc<dyn ResolvesServerCert>,
+) -> Result<ServerConfig, TlsError> {
+    let mut config = server_config(certificates)?;
+    config.alpn_protocols = vec![ALPN_HTTP1.to_vec()];
+    Ok(config)
+}
+
+/// The client's side for people: trusts Bursar's own CA and no other.
+///
+/// # Errors
+/// As [`client_config`].
+pub fn people_client_config(ca_pem: &[u8]) -> Result<ClientConfig, TlsError> {
+    let mut config = client_config(ca_pem)?;
+    config.alpn_protocols = vec![ALPN_HTTP1.to_vec()];
     Ok(config)
 }
 

@@ -1,6 +1,6 @@
 //! Which objects of a kind exist, and which of them share something. No I/O.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 
 /// What was last seen of an object.
@@ -105,6 +105,22 @@ impl<L: Clone + Eq + Hash> Index<L> {
         self.seen.iter().flat_map(of_namespace).collect()
     }
 
+    /// The objects that have one of these UIDs.
+    pub(crate) fn of(&self, uids: &HashSet<String>) -> Vec<Place> {
+        let mut found = Vec::new();
+        for (namespace, names) in &self.seen {
+            let has = |seen: &Seen<L>| {
+                seen.asked
+                    .uid
+                    .as_ref()
+                    .is_some_and(|uid| uids.contains(uid))
+            };
+            let names = names.iter().filter(|(_, seen)| has(seen));
+            found.extend(names.map(|(name, _)| (namespace.clone(), name.clone())));
+        }
+        found
+    }
+
     /// Whether a namespace has none.
     pub(crate) fn is_empty_in(&self, namespace: &str) -> bool {
         !self.seen.contains_key(namespace)
@@ -145,6 +161,23 @@ mod tests {
         assert_eq!(index.sharing("team", &"x"), ["b"]);
         assert_eq!(index.sharing("team", &"y"), ["a"]);
         assert!(index.sharing("other", &"x").is_empty());
+    }
+
+    #[test]
+    fn objects_are_found_by_their_uid_of_now() {
+        let of = |uid: &str| {
+            let mut seen = seen(&[]);
+            seen.asked.uid = Some(uid.to_owned());
+            seen
+        };
+        let mut index = Index::default();
+        index.insert(&place("a"), of("1"));
+        index.insert(&place("b"), of("2"));
+        index.insert(&place("b"), of("3"));
+        let find = |uids: &[&str]| index.of(&uids.iter().map(|uid| (*uid).to_owned()).collect());
+        assert_eq!(find(&["1", "2"]), [place("a")]);
+        assert_eq!(find(&["3"]), [place("b")]);
+        assert!(find(&[]).is_empty());
     }
 
     #[test]

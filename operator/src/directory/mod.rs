@@ -10,9 +10,11 @@
 //! | a Secret | the tokens that name it |
 //! | whether a namespace's Secrets may be read | all in the namespace |
 //! | a value that other tokens have was revoked | all in the namespace |
+//! | a token was recalled, by a person above all | the token |
 
 mod index;
 
+use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bursar_crds::{StoredToken, TokenQuota, TokenUser};
@@ -89,6 +91,17 @@ impl Directory {
     /// A Secret was changed, added or removed.
     pub(crate) fn secret_changed(&self, namespace: &str, name: &str) {
         self.wake_tokens_with(namespace, &TokenLink::Secret(name.to_owned()));
+    }
+
+    /// Tokens were recalled, by UID.
+    pub(crate) fn tokens_recalled(&self, uids: &HashSet<String>) {
+        if uids.is_empty() {
+            return;
+        }
+        let places = lock(&self.tokens).of(uids);
+        for place in places {
+            StoredToken::wake(self, &place);
+        }
     }
 
     /// Something has changed that may matter to any object there.

@@ -150,7 +150,11 @@ pub(crate) fn news(before: &[Condition], after: &[Condition]) -> Vec<News> {
 }
 
 fn is_deliberate(reason: &str) -> bool {
-    let deliberate = [UsableReason::RevokedBySpec, UsableReason::UserSuspended];
+    let deliberate = [
+        UsableReason::RevokedBySpec,
+        UsableReason::RevokedByAPI,
+        UsableReason::UserSuspended,
+    ];
     deliberate.iter().any(|known| known.as_str() == reason)
 }
 

@@ -176,7 +176,10 @@ fn usable(
         .and_then(|status| status.user_uid.as_deref());
     let is_replaced = served_user.is_some_and(|uid| uid != valid.spec.user_uid.to_string());
     let (reason, mut message) = match state.serving {
-        Serving::Serving => served(version, state.through_version, &valid.readers, beside),
+        Serving::Serving => {
+            let through = state.through_version.max(state.api_through_version);
+            served(version, through, &valid.readers, beside)
+        }
         Serving::NoVersion if is_replaced && state.newest_version.is_some() => (
             UsableReason::UserReplaced,
             format!(
@@ -192,6 +195,14 @@ fn usable(
                  new value at the source makes a new version."
             );
             (UsableReason::RevokedBySpec, message)
+        }
+        Serving::RevokedByAPI => {
+            let through = state.api_through_version.map_or(0, |version| version.get());
+            let message = format!(
+                "A person revoked all versions up to {through} beside this spec (kubectl bursar \
+                 audit --outcome Revoked says who); a new value at the source makes a new version."
+            );
+            (UsableReason::RevokedByAPI, message)
         }
         Serving::Expired => (
             UsableReason::Expired,

@@ -9,6 +9,7 @@
 mod api_server;
 mod broker;
 mod cable;
+mod cli;
 mod database;
 mod logs;
 mod operator;
@@ -23,6 +24,8 @@ mod isolation;
 mod leaks;
 mod onboarding;
 mod output;
+mod people;
+mod people_proxy;
 mod quiet;
 mod quota_faults;
 mod quotas;

@@ -34,6 +34,7 @@ pub(crate) struct Operator {
     kubeconfig: PathBuf,
     root_keys: PathBuf,
     vault_port: u16,
+    people_port: u16,
     metrics_port: u16,
     running: Mutex<Option<Running>>,
     /// Held for reading by tests that use the operator, for writing by those that disturb it.
@@ -79,6 +80,7 @@ impl Operator {
             kubeconfig,
             root_keys,
             vault_port: free_port().unwrap(),
+            people_port: free_port().unwrap(),
             metrics_port: free_port().unwrap(),
             running: Mutex::default(),
             in_use: RwLock::default(),
@@ -101,6 +103,7 @@ impl Operator {
     pub(crate) fn config(&self) -> Config {
         let mut config = config(&self.through_cable(), &self.root_keys);
         config.listen = ([127, 0, 0, 1], self.vault_port).into();
+        config.people_listen = ([127, 0, 0, 1], self.people_port).into();
         config.metrics_listen = ([127, 0, 0, 1], self.metrics_port).into();
         config
     }
@@ -168,6 +171,11 @@ impl Operator {
         format!("https://{}", self.vault_address())
     }
 
+    /// Where people's queries are answered.
+    pub(crate) fn people_port(&self) -> u16 {
+        self.people_port
+    }
+
     /// The same without the scheme.
     pub(crate) fn vault_address(&self) -> SocketAddr {
         ([127, 0, 0, 1], self.vault_port).into()
@@ -183,6 +191,7 @@ impl Operator {
             .env("BURSAR_ROOT_KEY_DIR", &self.root_keys)
             .args(["--no-controllers", "--log-format=json"])
             .arg(format!("--listen=127.0.0.1:{port}"))
+            .arg("--people-listen=127.0.0.1:0")
             .arg(format!("--metrics-listen=127.0.0.1:{pages}"))
             .stderr(std::process::Stdio::null())
             .kill_on_drop(true)
@@ -243,6 +252,7 @@ pub(crate) fn config(database_url: &str, root_keys: &Path) -> Config {
         "--root-key-dir",
         root_keys.to_str().unwrap(),
         "--listen=127.0.0.1:0",
+        "--people-listen=127.0.0.1:0",
         "--metrics-listen=127.0.0.1:0",
         "--vault-name",
         VAULT_NAME,

@@ -19,6 +19,7 @@ pub struct Operator {
     process: Process,
     database: Database,
     vault_port: u16,
+    people_port: u16,
     metrics_port: u16,
 }
 
@@ -41,7 +42,8 @@ impl Operator {
             .kubeconfig_for_service_account(NAMESPACE, "bursar-operator")
             .await?;
         let database = testbed.empty_database("bursar").await?;
-        let (vault_port, metrics_port) = (free_port()?, free_port()?);
+        let (vault_port, people_port) = (free_port()?, free_port()?);
+        let metrics_port = free_port()?;
 
         let log = testbed.folder().join("operator.log");
         Spec::new("bursar-operator migrate", &program, &log)
@@ -54,6 +56,7 @@ impl Operator {
             .arg(&keys)
             .args(["--namespace", NAMESPACE, "--vault-name", VAULT_NAME])
             .args(["--listen", &format!("127.0.0.1:{vault_port}")])
+            .args(["--people-listen", &format!("127.0.0.1:{people_port}")])
             .args(["--metrics-listen", &format!("127.0.0.1:{metrics_port}")])
             // Not as arguments: everyone on the machine can read those.
             .env("BURSAR_DATABASE_URL", &database.runtime_url)
@@ -68,6 +71,7 @@ impl Operator {
             process,
             database,
             vault_port,
+            people_port,
             metrics_port,
         })
     }
@@ -85,6 +89,11 @@ impl Operator {
     /// The vault's URL for brokers.
     pub fn vault_url(&self) -> String {
         format!("https://127.0.0.1:{}", self.vault_port)
+    }
+
+    /// The URL of its service for people.
+    pub fn people_url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.people_port)
     }
 
     /// The URL of its metrics.

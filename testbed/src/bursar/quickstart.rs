@@ -1,15 +1,18 @@
 //! The objects of `examples/quickstart` and the broker of the pod among them.
 
-use super::BursarError;
+use std::os::unix::fs::symlink;
+
 use super::install::{apply, wait_ready};
 use super::operator::Operator;
 use super::sidecar::Sidecar;
+use super::{BursarError, at, program};
 use crate::handle::Handle;
 use crate::progress::Step;
 
 const NAMESPACE: &str = "team-a";
 const POD: &str = "app";
 const USER: &str = "ana";
+const CLI: &str = "kubectl-bursar";
 
 /// Everything a newcomer's first tour needs, running; stopped when dropped.
 #[derive(Debug)]
@@ -29,6 +32,10 @@ impl Quickstart {
         let step = Step::quiet("kinds, rights, policies and bursar-operator");
         let operator = Operator::start(testbed).await?;
         step.done("ready");
+
+        // Where kubectl finds it, and whoever has the testbed's PATH.
+        let cli = testbed.bin().join(CLI);
+        symlink(program(CLI)?, &cli).map_err(at(&cli))?;
 
         let step = Step::quiet("examples/quickstart");
         apply(testbed, "examples/quickstart").await?;
@@ -65,6 +72,11 @@ impl Quickstart {
             ("BURSAR_BROKER_METRICS", self.sidecar.metrics_url()),
             ("BURSAR_OPERATOR_METRICS", self.operator.metrics_url()),
             ("BURSAR_VAULT", self.operator.vault_url()),
+            ("BURSAR_PEOPLE", self.operator.people_url()),
+            (
+                "BURSAR_CA_FILE",
+                self.sidecar.authority().display().to_string(),
+            ),
         ]
     }
 }

@@ -106,6 +106,11 @@ impl Sidecar {
         self.files.token()
     }
 
+    /// The file with Bursar's CA.
+    pub fn authority(&self) -> PathBuf {
+        self.files.authority()
+    }
+
     /// Renews the tokens, as a kubelet does, for as long as it is polled.
     pub async fn keep_fresh(&self) -> Infallible {
         loop {

@@ -4,6 +4,7 @@ use bursar_seal::RowWriter;
 use uuid::Uuid;
 
 use crate::db_time::DbTime;
+use crate::people::Person;
 use crate::rows::text_enum;
 
 text_enum! {
@@ -86,6 +87,22 @@ impl Record {
             person: None,
             secret_version: 0,
             mac: Vec::new(),
+        }
+    }
+
+    /// A record of what a person did: `purpose` says what, in a word or a few.
+    pub(crate) fn of_person(
+        outcome: Outcome,
+        person: &Person,
+        purpose: impl Into<String>,
+        now: DbTime,
+    ) -> Self {
+        Self {
+            service_account_name: person.account(),
+            app_name: "kubectl bursar".to_owned(),
+            purpose: purpose.into(),
+            person: Some(person.name.to_string()),
+            ..Self::new(outcome, now, now)
         }
     }
 

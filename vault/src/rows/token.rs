@@ -33,6 +33,7 @@ pub struct TokenRow {
     pub expiration_time: Option<DbTime>,
     pub narrowed: bool,
     pub through_version: i32,
+    pub api_through_version: i32,
     pub newest_version: i32,
     pub deletion_policy: String,
     pub epoch: i64,
@@ -56,8 +57,10 @@ pub struct Token {
     pub expiration_time: Option<DbTime>,
     /// True when only the token's consumers may read.
     pub narrowed: bool,
-    /// Every version up to this one is dead.
+    /// Every version up to this one is dead by the spec.
     pub through_version: Option<TokenVersion>,
+    /// Every version up to this one is dead by what a person asked for beside the spec.
+    pub api_through_version: Option<TokenVersion>,
     /// The only version that may be served.
     pub newest_version: Option<TokenVersion>,
     /// What becomes of the values on deletion.
@@ -75,6 +78,12 @@ impl Token {
         self.deleted_time.is_none()
     }
 
+    /// Every version up to this one is dead, whoever revoked it: the stricter holds.
+    #[must_use]
+    pub fn revoked_through(&self) -> Option<TokenVersion> {
+        self.through_version.max(self.api_through_version)
+    }
+
     pub(crate) fn to_row(&self, keys: &TenantKeys) -> TokenRow {
         TokenRow {
             tenant_id: keys.tenant().as_uuid(),
@@ -85,6 +94,7 @@ impl Token {
             expiration_time: self.expiration_time,
             narrowed: self.narrowed,
             through_version: number(self.through_version),
+            api_through_version: number(self.api_through_version),
             newest_version: number(self.newest_version),
             deletion_policy: self.deletion_policy.as_str().to_owned(),
             epoch: self.epoch,
@@ -130,7 +140,7 @@ impl TokenRow {
             Self,
             r#"select tenant_id, token_id, name, user_uid, provider,
                       expiration_time as "expiration_time: DbTime", narrowed, through_version,
-                      newest_version, deletion_policy, epoch,
+                      api_through_version, newest_version, deletion_policy, epoch,
                       deleted_time as "deleted_time: DbTime", key_version, mac
                from token where tenant_id = $1 and token_id = $2"#,
             tenant,
@@ -150,7 +160,7 @@ impl TokenRow {
             Self,
             r#"select tenant_id, token_id, name, user_uid, provider,
                       expiration_time as "expiration_time: DbTime", narrowed, through_version,
-                      newest_version, deletion_policy, epoch,
+                      api_through_version, newest_version, deletion_policy, epoch,
                       deleted_time as "deleted_time: DbTime", key_version, mac
                from token where tenant_id = $1 and name = $2 and deleted_time is null"#,
             tenant,
@@ -170,7 +180,7 @@ impl TokenRow {
             Self,
             r#"select tenant_id, token_id, name, user_uid, provider,
                       expiration_time as "expiration_time: DbTime", narrowed, through_version,
-                      newest_version, deletion_policy, epoch,
+                      api_through_version, newest_version, deletion_policy, epoch,
                       deleted_time as "deleted_time: DbTime", key_version, mac
                from token where tenant_id = $1 and user_uid = $2 and deleted_time is null
                order by token_id"#,
@@ -184,13 +194,14 @@ impl TokenRow {
     pub(crate) async fn write(&self, transaction: &mut PgConnection) -> Result<(), sqlx::Error> {
         sqlx::query!(
             "insert into token (tenant_id, token_id, name, user_uid, provider, expiration_time,
-                                narrowed, through_version, newest_version, deletion_policy, epoch,
-                                deleted_time, key_version, mac)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+                                narrowed, through_version, api_through_version, newest_version,
+                                deletion_policy, epoch, deleted_time, key_version, mac)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
              on conflict (tenant_id, token_id) do update set
                  name = excluded.name, user_uid = excluded.user_uid, provider = excluded.provider,
                  expiration_time = excluded.expiration_time, narrowed = excluded.narrowed,
                  through_version = excluded.through_version,
+                 api_through_version = excluded.api_through_version,
                  newest_version = excluded.newest_version,
                  deletion_policy = excluded.deletion_policy, epoch = excluded.epoch,
                  deleted_time = excluded.deleted_time, key_version = excluded.key_version,
@@ -203,6 +214,7 @@ impl TokenRow {
             self.expiration_time as _,
             self.narrowed,
             self.through_version,
+            self.api_through_version,
             self.newest_version,
             self.deletion_policy,
             self.epoch,
@@ -224,6 +236,7 @@ impl TokenRow {
             expiration_time: self.expiration_time,
             narrowed: self.narrowed,
             through_version: version(self.through_version)?,
+            api_through_version: version(self.api_through_version)?,
             newest_version: version(self.newest_version)?,
             deletion_policy: DeletionPolicy::parse(&self.deletion_policy)?,
             epoch: self.epoch,
@@ -277,5 +290,6 @@ impl AuthenticatedRow for TokenRow {
             .text(&self.deletion_policy)
             .i64(self.epoch)
             .opt_i64(self.deleted_time.map(DbTime::micros))
+            .i64(self.api_through_version.into())
     }
 }

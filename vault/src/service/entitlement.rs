@@ -154,11 +154,7 @@ impl Visible {
         now: DbTime,
     ) -> Result<TokenVersion, Refusal> {
         let version = self.token.newest_version.ok_or(Refusal::NoVersion)?;
-        let revoked = self
-            .token
-            .through_version
-            .is_some_and(|through| version <= through);
-        if revoked {
+        if Some(version) <= self.token.revoked_through() {
             return Err(Refusal::Revoked);
         }
         // A version that should be there and is not was recorded as a failure.

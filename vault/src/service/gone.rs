@@ -41,7 +41,7 @@ pub(crate) async fn token(
         TokenRow,
         r#"select tenant_id, token_id, name, user_uid, provider,
                   expiration_time as "expiration_time: DbTime", narrowed, through_version,
-                  newest_version, deletion_policy, epoch,
+                  api_through_version, newest_version, deletion_policy, epoch,
                   deleted_time as "deleted_time: DbTime", key_version, mac
            from token
            where tenant_id = $1 and name = $2 and deleted_time is not null

@@ -1,4 +1,5 @@
-//! Local verification of a broker's own token (RFC 7519, RFC 8725).
+//! Local verification of service account tokens (RFC 7519, RFC 8725): a broker's own, and those
+//! that people's tools show.
 //!
 //! The key, and with it the algorithm, comes from the cluster's key set; the
 //! token only says which key. Every claim that is used later must be there and
@@ -8,6 +9,7 @@ use jiff::Timestamp;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::issuer::TrustedIssuer;
 
@@ -36,7 +38,7 @@ pub(crate) enum TokenRefused {
     Claims,
     #[error("its issuer is not the cluster's")]
     Issuer,
-    #[error("its audience is not bursar-vault alone")]
+    #[error("its audience is not the one it is shown for, alone")]
     Audience,
     #[error("it has expired; check the clocks if it is fresh")]
     Expired,
@@ -56,20 +58,37 @@ pub(crate) struct PodClaims {
     pub(crate) service_account_uid: String,
 }
 
+/// Whose token it is, whether or not it is bound to a pod. True, but perhaps no longer so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountClaims {
+    /// The service account's namespace.
+    pub namespace: String,
+    /// Its name.
+    pub service_account_name: String,
+    /// Its UID.
+    pub service_account_uid: String,
+}
+
 #[derive(Deserialize)]
-struct Claims {
+struct Claims<K> {
     sub: String,
     aud: Vec<String>,
     exp: i64,
     nbf: Option<i64>,
     #[serde(rename = "kubernetes.io")]
-    kubernetes: KubernetesClaims,
+    kubernetes: K,
 }
 
 #[derive(Deserialize)]
-struct KubernetesClaims {
+struct OfPod {
     namespace: String,
     pod: ObjectClaims,
+    serviceaccount: ObjectClaims,
+}
+
+#[derive(Deserialize)]
+struct OfAccount {
+    namespace: String,
     serviceaccount: ObjectClaims,
 }
 
@@ -88,6 +107,46 @@ pub(crate) fn verify(
     issuer: &TrustedIssuer,
     now: Timestamp,
 ) -> Result<PodClaims, TokenRefused> {
+    let (subject, of_pod) = verified::<OfPod>(token, issuer, BROKER_AUDIENCE, now)?;
+    let OfPod {
+        namespace,
+        pod,
+        serviceaccount,
+    } = of_pod;
+    let account = account(&subject, namespace, serviceaccount)?;
+    if pod.name.is_empty() || pod.uid.is_empty() {
+        return Err(TokenRefused::Claims);
+    }
+    Ok(PodClaims {
+        namespace: account.namespace,
+        pod_name: pod.name,
+        pod_uid: pod.uid,
+        service_account_name: account.service_account_name,
+        service_account_uid: account.service_account_uid,
+    })
+}
+
+/// Verifies a token of the cluster's issuer for another audience.
+///
+/// # Errors
+/// The first rule the token breaks.
+pub(crate) fn verify_account(
+    token: &str,
+    issuer: &TrustedIssuer,
+    audience: &str,
+    now: Timestamp,
+) -> Result<AccountClaims, TokenRefused> {
+    let (subject, claims) = verified::<OfAccount>(token, issuer, audience, now)?;
+    account(&subject, claims.namespace, claims.serviceaccount)
+}
+
+/// The subject of a token that keeps all rules, and what Kubernetes says in it.
+fn verified<K: DeserializeOwned>(
+    token: &str,
+    issuer: &TrustedIssuer,
+    audience: &str,
+    now: Timestamp,
+) -> Result<(String, K), TokenRefused> {
     if token.len() > LONGEST_TOKEN {
         return Err(TokenRefused::TooLong);
     }
@@ -99,15 +158,15 @@ pub(crate) fn verify(
     let mut validation = Validation::new(key.algorithm);
     validation.set_required_spec_claims(&["iss", "aud", "exp", "sub"]);
     validation.set_issuer(&[&issuer.document().issuer]);
-    validation.set_audience(&[BROKER_AUDIENCE]);
+    validation.set_audience(&[audience]);
     // Checked below, by the clock that is passed in.
     validation.validate_exp = false;
     validation.validate_nbf = false;
-    let claims = decode::<Claims>(token, &key.key, &validation)
+    let claims = decode::<Claims<K>>(token, &key.key, &validation)
         .map_err(|error| refused(error.kind()))?
         .claims;
 
-    if claims.aud != [BROKER_AUDIENCE] {
+    if claims.aud != [audience] {
         return Err(TokenRefused::Audience);
     }
     let now = now.as_second();
@@ -120,7 +179,7 @@ pub(crate) fn verify(
     {
         return Err(TokenRefused::NotYetValid);
     }
-    pod(claims)
+    Ok((claims.sub, claims.kubernetes))
 }
 
 /// The key id and algorithm the token claims.
@@ -140,32 +199,22 @@ fn header(token: &str) -> Result<(String, Algorithm), TokenRefused> {
     Ok((header.kid.ok_or(TokenRefused::UnknownKey)?, header.alg))
 }
 
-fn pod(claims: Claims) -> Result<PodClaims, TokenRefused> {
-    let KubernetesClaims {
-        namespace,
-        pod,
-        serviceaccount,
-    } = claims.kubernetes;
-    let texts = [
-        &namespace,
-        &pod.name,
-        &pod.uid,
-        &serviceaccount.name,
-        &serviceaccount.uid,
-    ];
-    if texts.iter().any(|text| text.is_empty()) {
+fn account(
+    subject: &str,
+    namespace: String,
+    account: ObjectClaims,
+) -> Result<AccountClaims, TokenRefused> {
+    let ObjectClaims { name, uid } = account;
+    if [&namespace, &name, &uid].iter().any(|text| text.is_empty()) {
         return Err(TokenRefused::Claims);
     }
-    let subject = format!("system:serviceaccount:{namespace}:{}", serviceaccount.name);
-    if claims.sub != subject {
+    if subject != format!("system:serviceaccount:{namespace}:{name}") {
         return Err(TokenRefused::Subject);
     }
-    Ok(PodClaims {
+    Ok(AccountClaims {
         namespace,
-        pod_name: pod.name,
-        pod_uid: pod.uid,
-        service_account_name: serviceaccount.name,
-        service_account_uid: serviceaccount.uid,
+        service_account_name: name,
+        service_account_uid: uid,
     })
 }
 

@@ -17,6 +17,7 @@
 
 mod account;
 mod answer;
+mod account_token;
 mod ask_back;
 mod attach;
 mod connection;
@@ -76,7 +77,7 @@ use turns::{OwnTurn, Turn, Turns};
 use watchers::Watchers;
 
 pub use issuer::{IssuerError, WorkloadIssuer};
-pub use jwt::BROKER_AUDIENCE;
+pub use jwt::{AccountClaims, BROKER_AUDIENCE};
 pub use pod::{PodReviewer, ReviewError, ReviewedPod};
 pub use server::serve;
 pub(crate) use settings::LAPSE_GRACE;

@@ -1,7 +1,5 @@
 //! From a StoredToken's spec and its source to rows: read, plan, write.
 
-use std::collections::BTreeSet;
-
 use bursar_seal::{FingerprintKey, TokenVersion};
 use sqlx::PgConnection;
 
@@ -9,10 +7,8 @@ use super::delete::end_token;
 use super::plan::Plan;
 use super::spec::{RefusedValue, Serving, Source, TokenSpec, TokenState};
 use super::stored::Stored;
-use super::versions::{
-    find_revoked, kill_revoked, kill_versions, raise_epoch, remember_revoked, seal,
-};
-use crate::changes::{self, Change};
+use super::versions::{end_revoked, find_revoked, kill_versions, remember_revoked, seal};
+use crate::changes;
 use crate::controllers::Controllers;
 use crate::error::{KeyError, VaultError};
 use crate::generate::GenerateSpec;
@@ -137,20 +133,14 @@ impl Controllers {
             kill_versions(&mut transaction, tenant, spec.id, Some(through)).await?;
         }
         if let Some(through) = plan.remember {
-            remember_revoked(&mut transaction, tenant, spec, through).await?;
+            let token = (spec.id, &spec.name);
+            remember_revoked(&mut transaction, tenant, token, through).await?;
         }
         if plan.remember.is_some() || plan.newest_is_revoked {
-            let killed = kill_revoked(&mut transaction, tenant).await?;
-            let newest = plan.token.newest_version.map(i32::from);
-            plan.newest_is_revoked |= killed
-                .iter()
-                .any(|(token, version)| *token == spec.id && Some(*version) == newest);
-            let tokens: BTreeSet<_> = killed.into_iter().map(|(token, _)| token).collect();
-            for token in tokens.into_iter().filter(|token| *token != spec.id) {
-                ended_elsewhere = true;
-                raise_epoch(&mut transaction, tenant, token).await?;
-                changes.push(Change::Recall(token));
-            }
+            let ended = end_revoked(&mut transaction, tenant, spec.id).await?;
+            plan.newest_is_revoked |= ended.has(spec.id, plan.token.newest_version);
+            ended_elsewhere = !ended.elsewhere.is_empty();
+            changes.extend(ended.elsewhere);
         }
         // After the revoked values were remembered, and under the tenant's lock:
         // no other token of the tenant is revoking this value right now.
@@ -286,6 +276,7 @@ fn finish(stored: Stored, plan: &Plan, decision: Decision) -> Result<TokenState,
         newest_version,
         version_time: version_time.and_then(|time| time.timestamp()),
         through_version: plan.token.through_version,
+        api_through_version: plan.token.api_through_version,
         serving,
         expires_in: expiration_time
             .filter(|_| serving == Serving::Serving)
@@ -318,6 +309,8 @@ fn serving(stored: &Stored, plan: &Plan, decision: Decision) -> Serving {
         }
     } else if newest.is_some() && newest <= plan.token.through_version {
         Serving::RevokedBySpec
+    } else if newest.is_some() && newest <= plan.token.api_through_version {
+        Serving::RevokedByAPI
     } else if newest.is_some() && stored.newest.is_none() {
         Serving::IntegrityFailure
     } else {

@@ -51,7 +51,7 @@ impl Vault {
         let grace = self.lease() + LAPSE_GRACE;
         let drain = sqlx::query!(
             r#"with revoked as (
-                   select t.through_version,
+                   select greatest(t.through_version, t.api_through_version) as through_version,
                           t.deleted_time is not null or u.deleted_time is not null
                               or u.suspended as all_dead,
                           greatest(t.deleted_time, u.deleted_time, u.suspended_time) as dead_time

@@ -33,6 +33,7 @@ mod apply;
 mod delete;
 mod drain;
 mod plan;
+mod revoke;
 mod shred;
 mod spec;
 mod stored;
@@ -41,6 +42,7 @@ mod versions;
 
 pub use delete::RETENTION;
 pub use drain::Drain;
+pub use revoke::{RevokeError, Revoked};
 pub use spec::{RefusedValue, Serving, Source, TokenSpec, TokenState};
 pub use uses::TokenUse;
 pub(crate) use versions::kill_versions;

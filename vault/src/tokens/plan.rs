@@ -74,6 +74,10 @@ impl Plan {
             expiration_time: spec.expiration_time.map(DbTime::from),
             narrowed: spec.consumers.is_some(),
             through_version,
+            api_through_version: stored
+                .token
+                .as_ref()
+                .and_then(|token| token.api_through_version),
             newest_version: stored.newest_version,
             deletion_policy: spec.deletion_policy,
             epoch: stored.epoch,
@@ -129,13 +133,13 @@ impl Plan {
         stored.newest.as_ref().filter(|newest| {
             newest.state == State::Live
                 && !self.newest_is_revoked
-                && Some(newest.version) > self.kill.max(self.token.through_version)
+                && Some(newest.version) > self.kill.max(self.token.revoked_through())
         })
     }
 
     /// The number of a version stored now: after the newest and all revoked ones.
     pub(super) fn next_version(&self) -> Option<TokenVersion> {
-        match self.token.newest_version.max(self.token.through_version) {
+        match self.token.newest_version.max(self.token.revoked_through()) {
             Some(last) => last.next(),
             None => Some(TokenVersion::FIRST),
         }
@@ -264,6 +268,7 @@ mod tests {
             expiration_time: expiration_micros.map(time),
             narrowed,
             through_version: None,
+            api_through_version: None,
             newest_version: None,
             deletion_policy: DeletionPolicy::Retain,
             epoch: 1,

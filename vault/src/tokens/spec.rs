@@ -53,8 +53,10 @@ pub struct TokenState {
     pub newest_version: Option<TokenVersion>,
     /// When that was stored.
     pub version_time: Option<Timestamp>,
-    /// Every version up to this one is dead; never lower than it was.
+    /// Every version up to this one is dead by the spec; never lower than it was.
     pub through_version: Option<TokenVersion>,
+    /// The same by what a person asked for beside the spec.
+    pub api_through_version: Option<TokenVersion>,
     /// Whether a read would succeed now.
     pub serving: Serving,
     /// How long until `expiration_time` comes, by the database's clock; `None`
@@ -83,6 +85,8 @@ pub enum Serving {
     NoVersion,
     /// The newest version is among those the spec revokes.
     RevokedBySpec,
+    /// A person revoked the newest version beside the spec.
+    RevokedByAPI,
     /// `expiration_time` has come.
     Expired,
     /// The user is suspended.

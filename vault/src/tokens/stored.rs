@@ -110,7 +110,7 @@ impl Stored {
             None => None,
         };
 
-        let through_before = token.as_ref().and_then(|token| token.through_version);
+        let through_before = token.as_ref().and_then(Token::revoked_through);
         let known = spec.known_version.max(highest_version);
         let stored = newest_version.max(spec.through_version).max(through_before);
         let rolled_back = known.filter(|_| known > stored);

@@ -1,11 +1,15 @@
 //! Making versions, ending them, and knowing their values again.
 
+use std::collections::BTreeSet;
+
 use bursar_seal::{Fingerprint, FingerprintKey, Random, SecretVersion, TokenId, TokenVersion};
 use sqlx::PgConnection;
 
-use super::spec::{RefusedValue, TokenSpec};
+use super::spec::RefusedValue;
+use crate::changes::Change;
 use crate::db_time::DbTime;
 use crate::error::KeyError;
+use crate::names::TokenName;
 use crate::rows::{Origin, State, TokenRow, Version, VersionRow, raise, value_context};
 use crate::tenant::Tenant;
 use crate::value::TokenValue;
@@ -120,10 +124,10 @@ async fn kill(
 pub(super) async fn remember_revoked(
     transaction: &mut PgConnection,
     tenant: &Tenant,
-    spec: &TokenSpec,
+    (token, name): (TokenId, &TokenName),
     through: TokenVersion,
 ) -> Result<(), sqlx::Error> {
-    let place = (spec.id, spec.name.as_str());
+    let place = (token, name.as_str());
     let rows = VersionRow::through(transaction, tenant.uuid(), place, through).await?;
     for row in rows {
         match row.verify(tenant.keys()) {
@@ -161,9 +165,44 @@ async fn remember(
     Ok(())
 }
 
+/// What ended because its value was revoked on purpose.
+pub(super) struct Ended {
+    /// Versions, by token.
+    versions: Vec<(TokenId, i32)>,
+    /// What holders of other tokens must hear.
+    pub(super) elsewhere: Vec<Change>,
+}
+
+impl Ended {
+    /// Whether this version was among them.
+    pub(super) fn has(&self, token: TokenId, version: Option<TokenVersion>) -> bool {
+        let version = version.map(i32::from);
+        let mut versions = self.versions.iter();
+        versions.any(|(ended, number)| *ended == token && Some(*number) == version)
+    }
+}
+
 /// Ends the versions of the tenant whose value was revoked on purpose, whatever
-/// their number and token. Gives these versions, by token.
-pub(super) async fn kill_revoked(
+/// their number and token. Other tokens than `own` are recalled with it.
+pub(super) async fn end_revoked(
+    transaction: &mut PgConnection,
+    tenant: &Tenant,
+    own: TokenId,
+) -> Result<Ended, sqlx::Error> {
+    let versions = kill_revoked(transaction, tenant).await?;
+    let tokens: BTreeSet<_> = versions.iter().map(|(token, _)| *token).collect();
+    let mut elsewhere = Vec::new();
+    for token in tokens.into_iter().filter(|token| *token != own) {
+        raise_epoch(transaction, tenant, token).await?;
+        elsewhere.push(Change::Recall(token));
+    }
+    Ok(Ended {
+        versions,
+        elsewhere,
+    })
+}
+
+async fn kill_revoked(
     transaction: &mut PgConnection,
     tenant: &Tenant,
 ) -> Result<Vec<(TokenId, i32)>, sqlx::Error> {
@@ -191,8 +230,8 @@ pub(super) async fn kill_revoked(
     Ok(killed)
 }
 
-/// Raises the epoch of a token other than the one that is applied.
-pub(super) async fn raise_epoch(
+/// Raises the epoch of a token other than the one that is written.
+async fn raise_epoch(
     transaction: &mut PgConnection,
     tenant: &Tenant,
     id: TokenId,

@@ -10,7 +10,7 @@ use crate::support::replica::Replica;
 use crate::support::{Bed, Team, consumer, quota, token, user};
 
 /// A column of one of ana's rows, and what it is changed to.
-const TAMPERED: [(&str, &str, &str); 65] = [
+const TAMPERED: [(&str, &str, &str); 66] = [
     ("tenant", "shard", "(shard + 1) % 16"),
     ("tenant", "cluster_id", "'cluster-2'"),
     ("tenant", "namespace", "'elsewhere'"),
@@ -46,6 +46,7 @@ const TAMPERED: [(&str, &str, &str); 65] = [
     ("token", "expiration_time", "null"),
     ("token", "narrowed", "false"),
     ("token", "through_version", "1"),
+    ("token", "api_through_version", "1"),
     ("token", "newest_version", "1"),
     ("token", "deletion_policy", "'Shred'"),
     ("token", "epoch", "epoch + 1"),

@@ -7,6 +7,7 @@
 )]
 
 mod audit_rights;
+mod by_api;
 mod damaged_versions;
 mod deletion;
 mod fixture;

@@ -96,6 +96,7 @@ fn state(serving: Serving) -> TokenState {
         newest_version: Some(version(2)),
         version_time: Some(now() + SignedDuration::from_millis(1)),
         through_version: None,
+        api_through_version: None,
         serving,
         expires_in: None,
         stored_new_version: false,
@@ -115,6 +116,7 @@ fn a_deliberate_revocation_leaves_ready_true() {
     for (serving, usable) in [
         (Serving::Serving, UsableReason::Serving),
         (Serving::RevokedBySpec, UsableReason::RevokedBySpec),
+        (Serving::RevokedByAPI, UsableReason::RevokedByAPI),
         (Serving::Expired, UsableReason::Expired),
         (Serving::UserSuspended, UsableReason::UserSuspended),
         (Serving::IntegrityFailure, UsableReason::IntegrityFailure),
@@ -141,6 +143,7 @@ fn a_token_that_nobody_may_read_is_not_usable_and_what_ends_it_comes_first() {
         (Serving::Serving, UsableReason::NoReader),
         (Serving::NoVersion, UsableReason::NoVersion),
         (Serving::RevokedBySpec, UsableReason::RevokedBySpec),
+        (Serving::RevokedByAPI, UsableReason::RevokedByAPI),
         (Serving::Expired, UsableReason::Expired),
         (Serving::UserSuspended, UsableReason::UserSuspended),
         (Serving::IntegrityFailure, UsableReason::IntegrityFailure),

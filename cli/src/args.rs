@@ -1,0 +1,205 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::time::{Since, duration};
+
+/// Who read which token, why a request was refused, and revoking at once.
+///
+/// It asks the API server for a token of a service account that you may use
+/// (`create serviceaccounts/token`), and shows that to the vault. What you may do is
+/// what that service account may do: `list accessrecords.bursar.dev` for audit and
+/// why, `revoke storedtokens.bursar.dev` for revoke. Your own name goes on record.
+#[derive(Debug, Parser)]
+#[command(name = "kubectl-bursar", bin_name = "kubectl bursar", version)]
+pub struct Args {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Global {
+    /// The kubeconfig file
+    #[arg(long, global = true, env = "KUBECONFIG", value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+
+    /// The context of the kubeconfig [default: its current one]
+    #[arg(long, global = true)]
+    pub(crate) context: Option<String>,
+
+    /// The namespace [default: the context's]
+    #[arg(short, long, global = true)]
+    pub(crate) namespace: Option<String>,
+
+    /// The service account whose token is shown to the vault: NAME in that namespace, or
+    /// NAMESPACE/NAME
+    #[arg(
+        long,
+        global = true,
+        default_value = "bursar-auditor",
+        value_name = "NAME"
+    )]
+    pub(crate) service_account: String,
+
+    /// The vault's own URL, https://HOST:PORT, instead of the API server's proxy
+    #[arg(
+        long,
+        global = true,
+        env = "BURSAR_PEOPLE",
+        value_name = "URL",
+        requires = "ca_file"
+    )]
+    pub(crate) vault: Option<String>,
+
+    /// With --vault: Bursar's CA (key ca.crt of ConfigMap bursar-ca)
+    #[arg(long, global = true, env = "BURSAR_CA_FILE", value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+
+    /// With --vault: the name in the vault's certificate
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        default_value = "bursar-vault.bursar-system.svc"
+    )]
+    pub(crate) vault_name: String,
+
+    /// Where Bursar is installed
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        default_value = "bursar-system"
+    )]
+    pub(crate) bursar_namespace: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Who read which token, when, how often and what for; newest last
+    Audit(Audit),
+    /// Why a request was refused, by the decision_id in the refusal
+    Why {
+        /// The decision_id
+        decision_id: String,
+    },
+    /// Revoke a token at once, whatever its spec says now or later
+    ///
+    /// The spec is not edited, so nothing drifts; status says RevokedByAPI. The
+    /// values are refused from any source from then on; a new value is a new version.
+    Revoke(Revoke),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Audit {
+    #[command(subcommand)]
+    pub(crate) command: Option<AuditCommand>,
+    #[command(flatten)]
+    pub(crate) filter: Filter,
+    #[command(flatten)]
+    pub(crate) show: Show,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Check that no record was changed, removed or put back; exit code 1 if one was
+    Verify,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Filter {
+    /// Of this TokenUser
+    #[arg(long)]
+    pub(crate) user: Option<String>,
+    /// Of this StoredToken
+    #[arg(long)]
+    pub(crate) token: Option<String>,
+    /// By pods of this service account
+    #[arg(long, value_name = "NAME")]
+    pub(crate) by_service_account: Option<String>,
+    /// For this purpose, as claimed
+    #[arg(long)]
+    pub(crate) purpose: Option<String>,
+    /// By this application, as claimed
+    #[arg(long)]
+    pub(crate) app: Option<String>,
+    /// Served, Unaccounted, Accounted, Denied, Queried or Revoked
+    #[arg(long)]
+    pub(crate) outcome: Option<String>,
+    /// Recorded since: 90s, 1h, 7d, or 2026-11-21T10:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<Since>,
+    /// Recorded before, as with --since
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<Since>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Show {
+    /// At most so many, the newest [default: 100; with -o jsonl all]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) limit: Option<u32>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+    /// Go on with what is recorded later; with -o jsonl
+    #[arg(long)]
+    pub(crate) follow: bool,
+}
+
+/// How records are printed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Output {
+    /// Columns, cut to fit 120 characters
+    Table,
+    /// One JSON array
+    Json,
+    /// One JSON object a line, as it comes: the export
+    Jsonl,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Revoke {
+    /// The StoredToken
+    pub(crate) token: String,
+    /// This version and all before it [default: all there are]
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) through_version: Option<u32>,
+    /// Wait until no broker can serve one of them any more, and print a receipt
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// How long to wait
+    #[arg(long, default_value = "20m", value_parser = duration, requires = "wait")]
+    pub(crate) timeout: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::Args;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn global_flags_are_taken_behind_the_command_too() {
+        let args = ["kubectl-bursar", "audit", "-n", "team", "--since", "1h"];
+        let args = Args::try_parse_from(args).unwrap();
+        assert_eq!(args.global.namespace.as_deref(), Some("team"));
+    }
+
+    #[test]
+    fn the_vaults_own_url_needs_its_ca() {
+        let args = ["kubectl-bursar", "audit", "--vault", "https://v:1"];
+        assert!(Args::try_parse_from(args).is_err());
+    }
+}

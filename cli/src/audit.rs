@@ -1,0 +1,149 @@
+//! `audit`: the records, oldest first.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bursar_wire::people::{AccessRecord, AuditPage, AuditQuery, LARGEST_PAGE};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::args::{Filter, Output, Show};
+use crate::error::CliError;
+use crate::table;
+use crate::vault::Vault;
+
+/// Records without a limit of one's own, where not all are printed.
+const DEFAULT_LIMIT: u32 = 100;
+/// Between two looks with --follow.
+const FOLLOW_PAUSE: Duration = Duration::from_secs(2);
+
+pub(crate) async fn run(
+    vault: &mut Vault,
+    filter: Filter,
+    show: &Show,
+    now: Timestamp,
+    out: &mut dyn Write,
+) -> Result<ExitCode, CliError> {
+    let query = query(filter, now);
+    if show.follow && show.output != Output::Jsonl {
+        return Err(CliError::Usage("--follow goes with -o jsonl"));
+    }
+    if show.follow && show.limit.is_some() {
+        return Err(CliError::Usage("--follow goes without --limit"));
+    }
+    match (show.output, show.limit) {
+        (Output::Jsonl, None) => {
+            export(vault, query, show.follow, out).await?;
+        }
+        (output, limit) => {
+            let limit = limit.unwrap_or(DEFAULT_LIMIT);
+            let (records, more) = newest(vault, query, limit).await?;
+            print(&records, output, out)?;
+            if more && show.limit.is_none() {
+                eprintln!("The newest {limit}; --limit or -o jsonl shows more.");
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn query(filter: Filter, now: Timestamp) -> AuditQuery {
+    AuditQuery {
+        user: filter.user,
+        token: filter.token,
+        service_account: filter.by_service_account,
+        purpose: filter.purpose,
+        app: filter.app,
+        outcome: filter.outcome,
+        since: filter.since.map(|since| since.at(now)),
+        until: filter.until.map(|until| until.at(now)),
+        ..AuditQuery::default()
+    }
+}
+
+/// The newest records, oldest first, and whether there are more.
+async fn newest(
+    vault: &mut Vault,
+    mut query: AuditQuery,
+    limit: u32,
+) -> Result<(Vec<AccessRecord>, bool), CliError> {
+    query.newest_first = true;
+    let mut records: Vec<AccessRecord> = Vec::new();
+    loop {
+        let left = limit.saturating_sub(u32::try_from(records.len()).unwrap_or(u32::MAX));
+        query.limit = Some(left.clamp(1, LARGEST_PAGE));
+        let page: AuditPage = vault.post("accessrecords/query", &query).await?;
+        records.extend(page.records);
+        if !page.more || records.len() >= limit as usize {
+            records.reverse();
+            return Ok((records, page.more));
+        }
+        query.cursor = page.cursor;
+    }
+}
+
+/// All records, as they come; with `follow` for as long as somebody reads.
+async fn export(
+    vault: &mut Vault,
+    mut query: AuditQuery,
+    follow: bool,
+    out: &mut dyn Write,
+) -> Result<(), CliError> {
+    // What the last look found is found again by the next, as far as it is new.
+    let mut seen: HashSet<(Uuid, i64)> = HashSet::new();
+    loop {
+        let page: AuditPage = vault.post("accessrecords/query", &query).await?;
+        let mut found = HashSet::new();
+        for record in &page.records {
+            let place = (record.chain_id, record.record_no);
+            if !seen.contains(&place) {
+                line(record, out)?;
+            }
+            found.insert(place);
+        }
+        out.flush()?;
+        query.cursor = page.cursor;
+        if page.more {
+            seen.extend(found);
+            continue;
+        }
+        if !follow {
+            return Ok(());
+        }
+        // What was not found again is older than any look goes back.
+        seen = if found.is_empty() { seen } else { found };
+        tokio::time::sleep(FOLLOW_PAUSE).await;
+    }
+}
+
+fn print(records: &[AccessRecord], output: Output, out: &mut dyn Write) -> Result<(), CliError> {
+    match output {
+        Output::Table => {
+            table::print(records, out)?;
+            if records.is_empty() {
+                eprintln!("No records.");
+            } else {
+                eprintln!("* as claimed by the application, or of people by themselves");
+            }
+        }
+        Output::Json => {
+            serde_json::to_writer_pretty(&mut *out, records).map_err(std::io::Error::from)?;
+            writeln!(out)?;
+        }
+        Output::Jsonl => {
+            for record in records {
+                line(record, out)?;
+            }
+        }
+    }
+    out.flush()?;
+    Ok(())
+}
+
+fn line(record: &AccessRecord, out: &mut dyn Write) -> Result<(), CliError> {
+    serde_json::to_writer(&mut *out, record).map_err(std::io::Error::from)?;
+    writeln!(out)?;
+    Ok(())
+}

@@ -1,0 +1,25 @@
+//! Wires the command: its arguments, the machine's clock, and standard output.
+
+use std::io::ErrorKind;
+use std::process::ExitCode;
+
+use bursar_cli::{Args, CliError, run};
+use clap::Parser;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that asks the machine"
+    )]
+    let now = jiff::Timestamp::now;
+    match run(Args::parse(), &now, &mut std::io::stdout()).await {
+        Ok(code) => code,
+        // Whoever reads what we write has seen enough.
+        Err(CliError::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kubectl-bursar: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

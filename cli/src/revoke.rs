@@ -1,0 +1,194 @@
+//! `revoke`: at once, and with `--wait` until no broker can serve it any more.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bursar_wire::people::{Progress, Revocation, RevokeRequest};
+use tokio::time::Instant;
+
+use crate::args::Revoke;
+use crate::error::CliError;
+use crate::table::seconds;
+use crate::time::for_people;
+use crate::vault::Vault;
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(500);
+
+pub(crate) async fn run(
+    vault: &mut Vault,
+    revoke: &Revoke,
+    out: &mut dyn Write,
+) -> Result<ExitCode, CliError> {
+    let start = Instant::now();
+    let path = format!("storedtokens/{}/revocation", segment(&revoke.token));
+    let request = RevokeRequest {
+        through_version: revoke.through_version,
+    };
+    let revoked: Revocation = vault.post(&path, &request).await?;
+    let name = format!("{}/{}", vault.namespace, revoke.token);
+    let before = if revoked.is_new {
+        ""
+    } else {
+        ", as they were before"
+    };
+    let through = revoked.through_version;
+    writeln!(
+        out,
+        "{name}: all versions up to {through} are revoked{before}"
+    )?;
+    if revoked.newest_version > through {
+        let newest = revoked.newest_version;
+        writeln!(
+            out,
+            "version {newest} is the newest, and goes on being served"
+        )?;
+    }
+    out.flush()?;
+    if !revoke.wait {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (progress, complete) = wait(vault, &path, start + revoke.timeout).await?;
+    receipt(&name, &revoked, &progress, start.elapsed(), out)?;
+    Ok(if complete {
+        ExitCode::SUCCESS
+    } else {
+        eprintln!("not complete within {}", for_people(revoke.timeout));
+        ExitCode::FAILURE
+    })
+}
+
+/// Looks until it is complete, or until `deadline`; tells when something changed.
+async fn wait(
+    vault: &mut Vault,
+    path: &str,
+    deadline: Instant,
+) -> Result<(Progress, bool), CliError> {
+    let mut told = None;
+    loop {
+        let progress: Progress = vault.get(path).await?;
+        if progress.complete {
+            return Ok((progress, true));
+        }
+        if Instant::now() >= deadline {
+            return Ok((progress, false));
+        }
+        let now = (progress.brokers_open, progress.brokers_confirmed);
+        if told != Some(now) {
+            let certain = progress.certain_time.map(seconds).unwrap_or_default();
+            eprintln!(
+                "waiting: {} have not given it back, {} have; certain at {certain} whatever they do",
+                brokers(progress.brokers_open),
+                brokers(progress.brokers_confirmed),
+            );
+            told = Some(now);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+fn receipt(
+    name: &str,
+    revoked: &Revocation,
+    progress: &Progress,
+    took: Duration,
+    out: &mut dyn Write,
+) -> Result<(), CliError> {
+    let last_serve = match progress.last_served_time {
+        Some(time) if time > revoked.revoked_time => {
+            format!("{time} by a broker's clock, after the revocation")
+        }
+        Some(time) => format!("{time}; none after the revocation"),
+        None => "none on record".to_owned(),
+    };
+    let not_confirmed = match progress.brokers_lapsed {
+        0 => "none".to_owned(),
+        lapsed => format!("{} (what they held has ended by itself)", brokers(lapsed)),
+    };
+    writeln!(out, "token          {name}")?;
+    writeln!(
+        out,
+        "revoked        all versions up to {}",
+        progress.through_version
+    )?;
+    writeln!(out, "revoked at     {}", revoked.revoked_time)?;
+    writeln!(
+        out,
+        "confirmed      {}",
+        brokers(progress.brokers_confirmed)
+    )?;
+    writeln!(out, "not confirmed  {not_confirmed}")?;
+    if progress.brokers_open > 0 {
+        writeln!(out, "still open     {}", brokers(progress.brokers_open))?;
+    }
+    writeln!(out, "last serve     {last_serve}")?;
+    writeln!(out, "took           {}", for_people(took))?;
+    out.flush()?;
+    Ok(())
+}
+
+fn brokers(count: u64) -> String {
+    match count {
+        1 => "1 broker".to_owned(),
+        count => format!("{count} brokers"),
+    }
+}
+
+/// A name as part of a path: what no name has would be part of the path's own syntax.
+pub(crate) fn segment(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+    name.chars()
+        .map(|c| if plain(c) { c } else { '_' })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bursar_wire::people::{Progress, Revocation};
+
+    use super::{receipt, segment};
+
+    fn printed(last_served: Option<&str>, lapsed: u64) -> String {
+        let revoked = Revocation {
+            through_version: 2,
+            newest_version: 2,
+            is_new: true,
+            revoked_time: "2026-11-21T10:00:00Z".parse().unwrap(),
+        };
+        let progress = Progress {
+            through_version: 2,
+            complete: true,
+            brokers_open: 0,
+            brokers_confirmed: 1,
+            brokers_lapsed: lapsed,
+            certain_time: None,
+            last_served_time: last_served.map(|time| time.parse().unwrap()),
+        };
+        let mut out = Vec::new();
+        let took = Duration::from_millis(400);
+        receipt("team/github", &revoked, &progress, took, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_receipt_tells_who_confirmed_and_what_was_served_last() {
+        let before = printed(Some("2026-11-21T09:59:59Z"), 0);
+        assert!(before.contains("confirmed      1 broker\n"), "{before}");
+        assert!(before.contains("not confirmed  none\n"), "{before}");
+        assert!(before.contains("none after the revocation"), "{before}");
+        assert!(before.contains("took           0.4 s\n"), "{before}");
+        let after = printed(Some("2026-11-21T10:00:01Z"), 2);
+        assert!(after.contains("not confirmed  2 brokers"), "{after}");
+        assert!(after.contains("after the revocation") && !after.contains("none after"));
+        assert!(printed(None, 0).contains("none on record"));
+    }
+
+    #[test]
+    fn a_name_stays_one_part_of_a_path() {
+        assert_eq!(segment("ana.github"), "ana.github");
+        assert_eq!(segment("../x?y#z%2f"), ".._x_y_z_2f");
+    }
+}

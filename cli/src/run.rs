@@ -1,0 +1,31 @@
+//! From the command line to the command.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use jiff::Timestamp;
+
+use crate::args::{Args, AuditCommand, Command};
+use crate::error::CliError;
+use crate::vault::Vault;
+use crate::{audit, revoke, verify, why};
+
+/// Does what the arguments say; results go to `out`, remarks to standard error.
+///
+/// # Errors
+/// [`CliError`]. Commands that ran and found something wrong give an exit code instead.
+pub async fn run(
+    args: Args,
+    now: &dyn Fn() -> Timestamp,
+    out: &mut dyn Write,
+) -> Result<ExitCode, CliError> {
+    let mut vault = Vault::new(&args.global).await?;
+    match args.command {
+        Command::Audit(audit) => match audit.command {
+            Some(AuditCommand::Verify) => verify::run(&mut vault, out).await,
+            None => audit::run(&mut vault, audit.filter, &audit.show, now(), out).await,
+        },
+        Command::Why { decision_id } => why::run(&mut vault, &decision_id, out).await,
+        Command::Revoke(revoke) => revoke::run(&mut vault, &revoke, out).await,
+    }
+}

@@ -1,0 +1,238 @@
+//! Each call, answered: syntax, then who asks, then the right, then the rest.
+
+use std::time::Duration;
+
+use bursar_seal::TokenVersion;
+use bursar_vault::{AuditFilter, DbTime, Namespace, Person, Tenant, TokenName};
+use bursar_wire::people::{
+    AuditQuery, BadPlace, Progress, Revocation, RevokeRequest, Verification,
+};
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::People;
+use super::call::{Call, Shown};
+use super::identity::Right;
+use super::problem::{Code, Problem, json};
+use crate::audit;
+
+/// The longest body, in bytes.
+const LONGEST_BODY: usize = 4 * 1024;
+/// How long a body may take to arrive.
+const BODY_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What a call brings in its body.
+enum Asked {
+    Audit(AuditFilter),
+    Why(String),
+    Verify,
+    Revoke(TokenName, Option<TokenVersion>),
+    Progress(TokenName),
+}
+
+impl Asked {
+    fn right(&self) -> Right<'_> {
+        match self {
+            Self::Audit(_) | Self::Why(_) | Self::Verify => Right::ListRecords,
+            Self::Revoke(token, _) | Self::Progress(token) => Right::Revoke(token),
+        }
+    }
+}
+
+impl People {
+    /// Answers one request.
+    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        match self.try_answer(request).await {
+            Ok(response) => response,
+            Err(problem) => {
+                tracing::debug!(%problem, "a person's request was not answered");
+                problem.into_response()
+            }
+        }
+    }
+
+    async fn try_answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, Problem> {
+        let (head, body) = request.into_parts();
+        let (namespace, call) = Call::read(&head.method, head.uri.path())?;
+        if head.uri.query().is_some() {
+            return Err(Problem::invalid("there are no query parameters"));
+        }
+        let asked = asked(call, body).await?;
+        let shown = Shown::read(&head.headers)?;
+
+        let account = self.identity.account(&shown.token).await?;
+        let uid = self
+            .identity
+            .allowed(&account, &namespace, asked.right())
+            .await?;
+        let tenant = self.vault.tenant_of(&namespace, &uid).await?;
+        let tenant = tenant.ok_or_else(|| {
+            let detail = "there was no TokenUser, StoredToken or TokenQuota in it yet";
+            Problem::new(Code::NothingStored, detail)
+        })?;
+        let person = Person {
+            namespace: account.namespace,
+            service_account_name: account.name,
+            name: shown.person,
+        };
+        match asked {
+            Asked::Audit(filter) => {
+                let page = self.vault.query_audit(&tenant, &filter, &person).await?;
+                ok(&page)
+            }
+            Asked::Why(decision_id) => self.why(&tenant, &decision_id, &person).await,
+            Asked::Verify => self.verify(&tenant, &person).await,
+            Asked::Revoke(name, through) => {
+                self.revoke((&namespace, &tenant), &name, through, &person)
+                    .await
+            }
+            Asked::Progress(name) => self.progress(&tenant, &name).await,
+        }
+    }
+
+    async fn why(
+        &self,
+        tenant: &Tenant,
+        decision_id: &str,
+        person: &Person,
+    ) -> Result<Response<Full<Bytes>>, Problem> {
+        let found = self.vault.find_denial(tenant, decision_id, person).await?;
+        match found {
+            Some(record) => ok(&record),
+            None => Err(Problem::new(
+                Code::DenialNotFound,
+                "no refused request of this namespace has that decision id on record: each broker \
+                 reports at most 256 refusals an hour one by one, within seconds, and records are \
+                 kept as long as the audit's retention says (90 days unless set)",
+            )),
+        }
+    }
+
+    async fn verify(
+        &self,
+        tenant: &Tenant,
+        person: &Person,
+    ) -> Result<Response<Full<Bytes>>, Problem> {
+        // One at a time: it reads all there is.
+        let Ok(_turn) = self.verifying.try_lock() else {
+            let detail = "somebody else's records are being verified; try again";
+            return Err(Problem::new(Code::TooManyRequests, detail));
+        };
+        self.vault.record_verification(tenant, person).await?;
+        // What is bound outside first, so that the database is newer.
+        let anchor = audit::read(&self.client, &self.namespace).await?;
+        let found = self.vault.verify_audit(tenant.id(), anchor.as_ref()).await?;
+        ok(&Verification {
+            records: found.records,
+            chains: found.chains,
+            checkpoints: found.checkpoints,
+            first_bad: found.first_bad.map(|bad| BadPlace {
+                chain_id: bad.chain_id,
+                record_no: bad.record_no,
+                checkpoint_no: bad.checkpoint_no,
+                time: bad.time.and_then(DbTime::timestamp),
+                what: bad.wrong.to_string(),
+            }),
+            anchored: anchor.is_some(),
+        })
+    }
+
+    async fn progress(
+        &self,
+        tenant: &Tenant,
+        name: &TokenName,
+    ) -> Result<Response<Full<Bytes>>, Problem> {
+        let drain = self.vault.drain_of(tenant, name).await?;
+        let drain = drain.ok_or_else(|| {
+            Problem::new(
+                Code::TokenNotFound,
+                format!("there is no token {name} in the vault"),
+            )
+        })?;
+        let through = drain.through_version.ok_or_else(|| {
+            Problem::new(
+                Code::NoVersion,
+                format!("no version of token {name} is revoked"),
+            )
+        })?;
+        let count = |brokers| u64::try_from(brokers).unwrap_or_default();
+        ok(&Progress {
+            through_version: through.get(),
+            complete: drain.is_complete(),
+            brokers_open: count(drain.brokers_open),
+            brokers_confirmed: count(drain.brokers_confirmed),
+            brokers_lapsed: count(drain.brokers_lapsed),
+            certain_time: drain.certain_time.and_then(DbTime::timestamp),
+            last_served_time: drain.last_served_time.and_then(DbTime::timestamp),
+        })
+    }
+
+    async fn revoke(
+        &self,
+        (namespace, tenant): (&Namespace, &Tenant),
+        name: &TokenName,
+        through: Option<TokenVersion>,
+        person: &Person,
+    ) -> Result<Response<Full<Bytes>>, Problem> {
+        let revoked = self
+            .vault
+            .revoke_token(tenant, name, through, person)
+            .await?;
+        let through = revoked.through_version.get();
+        tracing::info!(%namespace, %name, through, "a person revoked a token");
+        ok(&Revocation {
+            through_version: through,
+            newest_version: revoked.newest_version.get(),
+            is_new: revoked.is_new,
+            revoked_time: revoked.time.timestamp().unwrap_or_default(),
+        })
+    }
+}
+
+/// The call with its body, if it has one.
+async fn asked(call: Call, body: Incoming) -> Result<Asked, Problem> {
+    let bytes = Limited::new(body, LONGEST_BODY).collect();
+    let bytes = tokio::time::timeout(BODY_DEADLINE, bytes)
+        .await
+        .map_err(|_| Problem::invalid("the body did not arrive in 5 seconds"))?
+        .map_err(|_| Problem::invalid("the body is cut off, or longer than 4 KiB"))?
+        .to_bytes();
+    Ok(match call {
+        Call::Audit => {
+            let query: AuditQuery = parse(&bytes)?;
+            let filter = AuditFilter::try_from(query);
+            Asked::Audit(filter.map_err(|error| Problem::invalid(error.to_string()))?)
+        }
+        Call::Revoke(name) => {
+            let RevokeRequest { through_version } = parse(&bytes)?;
+            let through = through_version.map(TokenVersion::try_from).transpose();
+            let through =
+                through.map_err(|_| Problem::invalid("through_version: versions begin at 1"))?;
+            Asked::Revoke(name, through)
+        }
+        Call::Why(id) => Asked::Why(id),
+        Call::Verify => Asked::Verify,
+        Call::Progress(name) => Asked::Progress(name),
+    })
+}
+
+/// The body; what is wrong with it is said without quoting it.
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        Problem::invalid(format!(
+            "the body is not JSON of the fields this call knows, at line {line}, column {column}"
+        ))
+    })
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the last expression of each call")]
+fn ok<T: Serialize>(answer: &T) -> Result<Response<Full<Bytes>>, Problem> {
+    Ok(json(StatusCode::OK, answer))
+}

@@ -1,0 +1,257 @@
+//! Revoking beside the spec, and reading what is on record.
+
+use bursar_vault::{
+    AuditFilter, Change, Person, RefusedValue, RevokeError, Revoked, Serving, Source, Tenant,
+    TokenName,
+};
+use bursar_wire::people::{AuditPage, AuditQuery};
+
+use crate::fixture::{Fixture, ns, token, version};
+
+fn person() -> Person {
+    Person {
+        namespace: ns("security"),
+        service_account_name: "auditor".parse().unwrap(),
+        name: "ana@example.com".parse().unwrap(),
+    }
+}
+
+fn github() -> TokenName {
+    "github".parse().unwrap()
+}
+
+impl Fixture {
+    async fn revoke(&self, tenant: &Tenant, through: Option<u32>) -> Result<Revoked, RevokeError> {
+        let through = through.map(version);
+        self.vault
+            .revoke_token(tenant, &github(), through, &person())
+            .await
+    }
+
+    async fn audit(&self, tenant: &Tenant, query: AuditQuery) -> AuditPage {
+        let filter = AuditFilter::try_from(query).unwrap();
+        self.vault
+            .query_audit(tenant, &filter, &person())
+            .await
+            .unwrap()
+    }
+}
+
+fn of_outcome(outcome: &str) -> AuditQuery {
+    AuditQuery {
+        outcome: Some(outcome.to_owned()),
+        ..AuditQuery::default()
+    }
+}
+
+#[tokio::test]
+async fn a_token_revoked_by_a_person_stays_so_whatever_its_spec_says() {
+    let fixture = Fixture::new("by_api").await;
+    let tenant = fixture.tenant("team").await;
+    let ana = fixture.user(&tenant, "ana").await;
+    let spec = token("github", &ana);
+    fixture.apply(&tenant, &spec, "one").await.unwrap();
+    fixture.apply(&tenant, &spec, "two").await.unwrap();
+    let head = fixture.head(&tenant).await;
+    let epoch = fixture.count("select epoch from token").await;
+
+    let revoked = fixture.revoke(&tenant, None).await.unwrap();
+    assert_eq!(
+        (
+            revoked.through_version,
+            revoked.newest_version,
+            revoked.is_new
+        ),
+        (version(2), version(2), true)
+    );
+    assert_eq!(
+        fixture.changes(&tenant, head).await,
+        [Change::Recall(spec.id)]
+    );
+    assert_eq!(fixture.count("select epoch from token").await, epoch + 1);
+    let live = "select count(*) from token_version where state = 'Live'";
+    assert_eq!(fixture.count(live).await, 0);
+
+    // The spec never said so, and says something else now.
+    let mut spec = spec;
+    spec.consumers = Some(Vec::new());
+    for source in ["two", "one"] {
+        let state = fixture.apply(&tenant, &spec, source).await.unwrap();
+        assert_eq!(state.serving, Serving::RevokedByAPI);
+        assert_eq!(state.through_version, None);
+        assert_eq!(state.api_through_version, Some(version(2)));
+        let reused = matches!(state.refused, Some(RefusedValue::RevokedValueReused { .. }));
+        assert!(reused, "{:?}", state.refused);
+    }
+    let state = fixture.apply(&tenant, &spec, "three").await.unwrap();
+    assert_eq!(
+        (state.newest_version, state.serving),
+        (Some(version(3)), Serving::Serving)
+    );
+}
+
+#[tokio::test]
+async fn the_stricter_of_spec_and_person_holds() {
+    let fixture = Fixture::new("stricter").await;
+    let tenant = fixture.tenant("team").await;
+    let ana = fixture.user(&tenant, "ana").await;
+    let mut spec = token("github", &ana);
+    for value in ["one", "two", "three"] {
+        fixture.apply(&tenant, &spec, value).await.unwrap();
+    }
+    let revoked = fixture.revoke(&tenant, Some(1)).await.unwrap();
+    assert_eq!(revoked.through_version, version(1));
+    spec.through_version = Some(version(2));
+    let unavailable = Source::Unavailable;
+    let state = fixture
+        .controllers
+        .apply_token(&tenant, &spec, unavailable)
+        .await
+        .unwrap();
+    assert_eq!(state.serving, Serving::Serving);
+    // Less than the spec says already: nothing is written but that somebody asked.
+    let epoch = fixture.count("select epoch from token").await;
+    let revoked = fixture.revoke(&tenant, Some(1)).await.unwrap();
+    assert_eq!(
+        (revoked.through_version, revoked.is_new),
+        (version(2), false)
+    );
+    assert_eq!(fixture.count("select epoch from token").await, epoch);
+    let asked = fixture.audit(&tenant, of_outcome("Revoked")).await;
+    assert_eq!(asked.records.len(), 2);
+    fixture.revoke(&tenant, None).await.unwrap();
+    let state = fixture.apply(&tenant, &spec, "three").await.unwrap();
+    assert_eq!(state.serving, Serving::RevokedByAPI);
+}
+
+#[tokio::test]
+async fn a_version_that_is_not_there_cannot_be_revoked_by_a_person() {
+    let fixture = Fixture::new("no_version").await;
+    let tenant = fixture.tenant("team").await;
+    let ana = fixture.user(&tenant, "ana").await;
+    let absent = fixture.revoke(&tenant, None).await;
+    assert!(matches!(absent, Err(RevokeError::NotFound(_))));
+    let spec = token("github", &ana);
+    fixture
+        .controllers
+        .apply_token(&tenant, &spec, Source::Unavailable)
+        .await
+        .unwrap();
+    let empty = fixture.revoke(&tenant, None).await;
+    assert!(matches!(empty, Err(RevokeError::NoVersion(_))));
+    fixture.apply(&tenant, &spec, "one").await.unwrap();
+    let beyond = fixture.revoke(&tenant, Some(2)).await;
+    assert!(matches!(beyond, Err(RevokeError::NoSuchVersion { .. })));
+    let state = fixture.apply(&tenant, &spec, "one").await.unwrap();
+    assert_eq!(state.serving, Serving::Serving);
+    assert_eq!(fixture.count("select count(*) from access_record").await, 0);
+}
+
+#[tokio::test]
+async fn a_revoked_value_ends_on_other_tokens_of_the_tenant_too() {
+    let fixture = Fixture::new("elsewhere").await;
+    let tenant = fixture.tenant("team").await;
+    let ana = fixture.user(&tenant, "ana").await;
+    let (spec, other) = (token("github", &ana), token("copy", &ana));
+    fixture.apply(&tenant, &spec, "leaked").await.unwrap();
+    fixture.apply(&tenant, &other, "leaked").await.unwrap();
+    let head = fixture.head(&tenant).await;
+    fixture.revoke(&tenant, None).await.unwrap();
+    let mut changes = fixture.changes(&tenant, head).await;
+    changes.sort_by_key(|change| *change == Change::Recall(spec.id));
+    assert_eq!(changes, [Change::Recall(other.id), Change::Recall(spec.id)]);
+    let state = fixture.apply(&tenant, &other, "leaked").await.unwrap();
+    assert_eq!(state.serving, Serving::NoVersion);
+}
+
+#[tokio::test]
+async fn what_a_person_did_is_on_record_with_the_names_of_all() {
+    let fixture = Fixture::new("on_record").await;
+    let tenant = fixture.tenant("team").await;
+    let ana = fixture.user(&tenant, "ana").await;
+    fixture
+        .apply(&tenant, &token("github", &ana), "one")
+        .await
+        .unwrap();
+    fixture.revoke(&tenant, None).await.unwrap();
+    let by_user = AuditQuery {
+        user: Some("ana".to_owned()),
+        ..AuditQuery::default()
+    };
+    let page = fixture.audit(&tenant, by_user).await;
+    let [revoked] = page.records.as_slice() else {
+        panic!("{page:?}");
+    };
+    assert_eq!(revoked.outcome, "Revoked");
+    assert_eq!(revoked.user.as_deref(), Some("ana"));
+    assert_eq!(revoked.token.as_deref(), Some("github"));
+    assert_eq!(revoked.version, Some(1));
+    assert_eq!(revoked.service_account_name, "security/auditor");
+    assert_eq!(revoked.person.as_deref(), Some("ana@example.com"));
+
+    let queries = fixture.audit(&tenant, of_outcome("Queried")).await;
+    let [queried] = queries.records.as_slice() else {
+        panic!("{queries:?}");
+    };
+    assert_eq!(queried.purpose, "audit user");
+    assert_eq!(queried.person.as_deref(), Some("ana@example.com"));
+}
+
+#[tokio::test]
+async fn pages_hold_every_record_once_in_either_order() {
+    let fixture = Fixture::new("pages").await;
+    let tenant = fixture.tenant("team").await;
+    // Some at the same moment, of several chains.
+    fixture
+        .tamper(&format!(
+            "insert into access_record (tenant_id, chain_id, record_no, recorded_time, outcome,
+                 service_account_name, app_name, purpose, count, first_time, last_time,
+                 decision_id, secret_version, mac)
+             select '{}', ('00000000-0000-0000-0000-00000000000' || n % 3)::uuid, n,
+                    now() - interval '1 minute' + n / 4 * interval '1 s', 'Denied', 'app', 'a', 'p',
+                    n, now(), now(), 'd' || n, 1, sha256('')
+             from generate_series(1, 25) as n",
+            tenant.id()
+        ))
+        .await;
+    for newest_first in [false, true] {
+        let mut query = AuditQuery {
+            newest_first,
+            limit: Some(4),
+            ..of_outcome("Denied")
+        };
+        let mut counts = Vec::new();
+        loop {
+            let page = fixture.audit(&tenant, query.clone()).await;
+            assert!(page.records.len() <= 4);
+            assert!(page.records.is_sorted_by(|a, b| {
+                (a.recorded_time <= b.recorded_time) != newest_first
+                    || a.recorded_time == b.recorded_time
+            }));
+            counts.extend(page.records.iter().map(|record| record.count));
+            if !page.more {
+                break;
+            }
+            query.cursor = page.cursor;
+        }
+        counts.sort_unstable();
+        assert_eq!(counts, (1..=25).collect::<Vec<_>>());
+    }
+    // What comes later is found behind the last page, and nothing is recorded for finding nothing.
+    let all = fixture.audit(&tenant, of_outcome("Denied")).await;
+    let later = AuditQuery {
+        cursor: all.cursor,
+        ..of_outcome("Denied")
+    };
+    let recorded = "select count(*) from access_record where outcome = 'Queried'";
+    let before = fixture.count(recorded).await;
+    let page = fixture.audit(&tenant, later).await;
+    assert!(page.records.is_empty() && !page.more);
+    assert_eq!(fixture.count(recorded).await, before);
+
+    let found = fixture.vault.find_denial(&tenant, "d7", &person()).await;
+    assert_eq!(found.unwrap().unwrap().count, 7);
+    let absent = fixture.vault.find_denial(&tenant, "d70", &person()).await;
+    assert_eq!(absent.unwrap(), None);
+    assert_eq!(fixture.count(recorded).await, before + 2);
+}
