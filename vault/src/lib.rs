@@ -35,8 +35,8 @@ pub use error::{Category, DatabaseError, KeyError, VaultError};
 pub use generate::{Format, GenerateError, GenerateSpec};
 pub use integrity::IntegrityFailure;
 pub use names::{
-    AppName, Counter, Email, NameError, Namespace, NamespaceUid, Provider, Purpose, QuotaId,
-    QuotaName, ServiceAccountName, TokenName, UserName, UserUid,
+    AppName, Counter, Email, IdempotencyKey, NameError, Namespace, NamespaceUid, Provider, Purpose,
+    QuotaId, QuotaName, ServiceAccountName, TokenName, UserName, UserUid,
 };
 pub use open::{OpenError, VaultConfig};
 pub use quotas::{QuotaSpec, QuotaState, UsageId};

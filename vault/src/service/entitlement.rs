@@ -48,12 +48,16 @@ pub(crate) enum Refusal {
     Revoked,
     Expired,
     QuotaExhausted(Exhausted),
+    CounterNotFound,
+    IdempotencyKeyReused,
 }
 
 /// Quotas that are used up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Exhausted {
     pub(crate) usages: Vec<UsageId>,
+    /// The quotas of these usages, for who counts what is its own.
+    pub(crate) names: Vec<String>,
     /// When they begin anew, in milliseconds from now; `None` when they do not.
     pub(crate) retry_in_ms: Option<i64>,
 }
@@ -124,19 +128,29 @@ impl Reader<'_> {
         service_account: &ServiceAccountName,
         named: Option<&TokenName>,
     ) -> Result<Option<Account>, CallError> {
-        let Some(user) = self.user(name).await? else {
+        let Some(user) = self.acted_for(name, service_account).await? else {
             return Ok(None);
         };
-        let listed = self.may_act(&user, service_account).await?;
-        if !listed || user.suspended {
-            return Ok(None);
-        }
         let (visible, more) = self.tokens(&user, service_account, named).await?;
         Ok(Some(Account {
             user,
             visible,
             more,
         }))
+    }
+
+    /// The user called `name`; `None` when there is none, or `service_account` may
+    /// not act as it.
+    pub(crate) async fn acted_for(
+        &mut self,
+        name: &UserName,
+        service_account: &ServiceAccountName,
+    ) -> Result<Option<User>, CallError> {
+        let Some(user) = self.user(name).await? else {
+            return Ok(None);
+        };
+        let listed = self.may_act(&user, service_account).await?;
+        Ok((listed && !user.suspended).then_some(user))
     }
 
     async fn user(&mut self, name: &UserName) -> Result<Option<User>, CallError> {

@@ -248,6 +248,7 @@ impl VaultService {
             }
             None => Err(Refusal::QuotaExhausted(Exhausted {
                 usages: opened.exhausted.into_iter().map(UsageId::from).collect(),
+                names: Vec::new(),
                 retry_in_ms: opened.retry_in_ms,
             })),
         })
@@ -349,7 +350,7 @@ async fn entitled(
         &Counter::accesses(),
         &quotas::User {
             user: user.uid,
-            token: visible.token.id,
+            tokens: &[visible.token.id],
             service_account,
         },
     );

@@ -18,6 +18,8 @@ mod forged;
 mod grant;
 mod load;
 mod model;
+mod own_counters;
+mod own_counters_rows;
 mod quota;
 mod report;
 mod revoke;
