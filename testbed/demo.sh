@@ -173,5 +173,6 @@ echo 'A row for each service account, token, version, app name and purpose; coun
 echo "They are this tour's own, each one that was answered 200; it read in a loop until the value changed."
 
 . testbed/demo-quota.sh
+. testbed/demo-uploads.sh
 
 printf '\nThat was the tour. make up keeps all of this running for you to try.\n'

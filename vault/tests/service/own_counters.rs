@@ -42,6 +42,14 @@ async fn apply(bed: &Bed, team: &Team, quotas: &[&QuotaSpec]) {
     }
 }
 
+async fn delete(bed: &Bed, team: &Team, quota: &QuotaSpec) {
+    let existing = [].into();
+    let deleted = bed
+        .controllers
+        .delete_quota(&team.tenant, quota.id, &existing);
+    deleted.await.unwrap();
+}
+
 #[tokio::test]
 async fn fifty_consumers_over_five_brokers_get_just_what_all_quotas_cover() {
     let bed = Bed::new("own_fifty").await;
@@ -215,15 +223,10 @@ async fn a_refused_consumption_takes_nothing_and_its_key_may_succeed_later() {
     // Lowered below what is used, it gives nothing; made anew, it has not forgotten.
     limit.limit = 3;
     apply(&bed, &team, &[&limit]).await;
-    let ids = [limit.id].into();
-    let delete = bed.controllers.delete_quota(&team.tenant, hourly.id, &ids);
-    delete.await.unwrap();
+    delete(&bed, &team, &hourly).await;
     let refused = broker.consume(UPLOADS, 1, "d").await.unwrap();
     assert_eq!(code(refused), Code::QuotaExhausted);
-    let delete = bed
-        .controllers
-        .delete_quota(&team.tenant, limit.id, &[].into());
-    delete.await.unwrap();
+    delete(&bed, &team, &limit).await;
     let refused = broker.consume(UPLOADS, 1, "d").await.unwrap();
     assert_eq!(code(refused), Code::CounterNotFound);
     let anew = uploads("anew", limit.subject.clone(), 5);
