@@ -461,6 +461,137 @@ begin
 end
 $$;
 
+-- What was answered to a consumption or release of a workload's own units, so that
+-- one that is sent again is not counted again. Trimmed after 24 hours.
+create table idempotency_key (
+    tenant_id uuid not null references tenant,
+    user_uid uuid not null,
+    service_account_name text not null,
+    counter text not null,
+    idempotency_key text not null,
+    operation text not null check (operation in ('Consume', 'Release')),
+    amount bigint not null check (amount >= 1),
+    counted_time timestamptz not null default now(),
+    -- As brokers read it. Empty, like the MAC, only inside the transaction that makes
+    -- the row: those who bring the same key wait for it.
+    answer bytea not null default '',
+    key_version integer not null,
+    mac bytea not null default '',
+    primary key (tenant_id, user_uid, service_account_name, counter, idempotency_key),
+    foreign key (tenant_id, key_version) references tenant_key
+);
+create index idempotency_key_by_time on idempotency_key (counted_time);
+
+-- Takes units of all of these usages, or of none. Windows are locked in the order of
+-- their keys, so that two consumptions never wait for each other in a circle. Nothing
+-- is to be committed unless `outcome` is Counted.
+create function consume_units(
+    p_tenant uuid, p_amount bigint,
+    -- As of open_allowance.
+    p_usages uuid[], p_descriptions text[], p_periods bigint[], p_limits bigint[],
+    -- Counted, Exhausted, or RolledOver: a window ended while another was waited for.
+    -- Then begin again without these locks: newer windows come in no fixed order after them.
+    out outcome text,
+    -- Those with less left than was asked for, and when there is more: null when
+    -- that is never.
+    out exhausted uuid[], out retry_in_ms bigint
+) language plpgsql as $$
+declare
+    v_seconds bigint := floor(extract(epoch from clock_timestamp()));
+    v_first_end timestamptz := 'infinity';
+    v_until timestamptz := '-infinity';
+    v_window record;
+    -- What is locked and checked, and so what is counted.
+    v_usages uuid[] := '{}';
+    v_window_nos bigint[] := '{}';
+    v_limits bigint[] := '{}';
+begin
+    exhausted := '{}';
+    insert into quota_window (tenant_id, usage_id, window_no, description, charged)
+    select p_tenant, u.usage_id, coalesce(v_seconds / u.period_s, 0), u.description, 0
+    from unnest(p_usages, p_descriptions, p_periods) as u (usage_id, description, period_s)
+    order by u.usage_id
+    on conflict do nothing;
+    for v_window in
+        select w.usage_id, w.window_no, w.charged, u.units,
+               coalesce(to_timestamp((w.window_no + 1) * u.period_s), 'infinity') as end_time
+        from unnest(p_usages, p_periods, p_limits) as u (usage_id, period_s, units)
+        join lateral (
+            select usage_id, window_no from quota_window
+            where tenant_id = p_tenant and usage_id = u.usage_id
+            -- A clock that was set back does not open an old window again.
+            order by window_no desc limit 1
+        ) as newest on true
+        join quota_window w on w.tenant_id = p_tenant and w.usage_id = newest.usage_id
+                           and w.window_no = newest.window_no
+        order by w.usage_id
+        for no key update of w
+    loop
+        v_first_end := least(v_first_end, v_window.end_time);
+        v_usages := array_append(v_usages, v_window.usage_id);
+        v_window_nos := array_append(v_window_nos, v_window.window_no);
+        v_limits := array_append(v_limits, v_window.units);
+        if v_window.units - p_amount < v_window.charged then
+            exhausted := array_append(exhausted, v_window.usage_id);
+            v_until := greatest(v_until, case when v_window.units < p_amount then 'infinity'
+                                              else v_window.end_time end);
+        end if;
+    end loop;
+    if v_first_end <= clock_timestamp() then
+        outcome := 'RolledOver';
+    elsif exhausted <> '{}' then
+        outcome := 'Exhausted';
+        if v_until < 'infinity' then
+            retry_in_ms := ceil(extract(epoch from v_until - clock_timestamp()) * 1000);
+        end if;
+    else
+        outcome := 'Counted';
+        update quota_window w
+        -- What only warns has no bound but that of the type.
+        set charged = least(w.charged, 9223372036854775807 - p_amount) + p_amount,
+            cap = greatest(w.cap, u.units)
+        from unnest(v_usages, v_window_nos, v_limits) as u (usage_id, window_no, units)
+        where w.tenant_id = p_tenant and w.usage_id = u.usage_id and w.window_no = u.window_no;
+    end if;
+end
+$$;
+
+-- Gives units back to the present window of each of these usages: no more than are used
+-- there. What was used in a window that has ended is not given back to another.
+create function release_units(
+    p_tenant uuid, p_amount bigint, p_usages uuid[], p_periods bigint[],
+    -- What was given back to which usage.
+    out usage_ids uuid[], out released bigint[]
+) language plpgsql as $$
+declare
+    v_seconds bigint := floor(extract(epoch from clock_timestamp()));
+    v_window record;
+begin
+    usage_ids := '{}';
+    released := '{}';
+    for v_window in
+        select w.usage_id, w.window_no, least(w.charged, p_amount) as units
+        from unnest(p_usages, p_periods) as u (usage_id, period_s)
+        join lateral (
+            select usage_id, window_no from quota_window
+            where tenant_id = p_tenant and usage_id = u.usage_id
+              and window_no >= coalesce(v_seconds / u.period_s, 0)
+            order by window_no desc limit 1
+        ) as newest on true
+        join quota_window w on w.tenant_id = p_tenant and w.usage_id = newest.usage_id
+                           and w.window_no = newest.window_no
+        order by w.usage_id
+        for no key update of w
+    loop
+        usage_ids := array_append(usage_ids, v_window.usage_id);
+        released := array_append(released, v_window.units);
+        update quota_window w set charged = w.charged - v_window.units
+        where w.tenant_id = p_tenant and w.usage_id = v_window.usage_id
+          and w.window_no = v_window.window_no;
+    end loop;
+end
+$$;
+
 -- Whether what an open allowance was granted on is still so (Good), or has
 -- changed in some way, or is gone.
 create view allowance_standing as

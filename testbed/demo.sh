@@ -177,5 +177,6 @@ run kubectl bursar revoke slack --namespace team-a --wait
 run kubectl bursar audit --namespace team-a --outcome Revoked
 
 . testbed/demo-quota.sh
+. testbed/demo-uploads.sh
 
 printf '\nThat was the tour. make up keeps all of this running for you to try.\n'

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use bursar_seal::Random;
 use bursar_wire::v1alpha1::Denial;
 use http::HeaderMap;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::allowance::grant::Access;
 use crate::allowance::holdings::{Holdings, Served};
@@ -30,6 +30,9 @@ pub(crate) struct Broker {
     pub(crate) authenticator: RefCell<Option<Authenticator>>,
     pub(crate) holdings: RefCell<Holdings>,
     pub(crate) descriptions: Descriptions,
+    /// Turns at the vault for calls about quotas: it works on four of one broker at a
+    /// time, and allowances and reports must not wait behind these.
+    pub(crate) quota_turns: Semaphore,
     pub(crate) decisions: DecisionLog,
     /// The way to the vault while attached.
     pub(crate) calls: RefCell<Option<Calls>>,
@@ -58,6 +61,7 @@ impl Broker {
             authenticator: RefCell::default(),
             holdings: RefCell::default(),
             descriptions: Descriptions::default(),
+            quota_turns: Semaphore::new(2),
             decisions: DecisionLog::default(),
             calls: RefCell::default(),
             fenced: Notify::new(),

@@ -46,7 +46,8 @@ pub use generate::{Format, GenerateError, GenerateSpec};
 pub use integrity::IntegrityFailure;
 pub use migrate::{MigrateError, Migration, migrate};
 pub use names::{
-    AppName, Counter, Email, NameError, Namespace, NamespaceUid, PersonName, Provider, Purpose,
+    AppName, Counter, Email, IdempotencyKey, NameError, Namespace, NamespaceUid, PersonName,
+    Provider, Purpose,
     QuotaId, QuotaName, ServiceAccountName, TokenName, UserName, UserUid,
 };
 pub use open::{OpenError, VaultConfig};

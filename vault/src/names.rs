@@ -81,6 +81,7 @@ const CLAIM: &str = "1 to 64 letters, digits, spaces and any of . _ : / @ -, beg
 const PERSON: &str = "1 to 128 letters, digits, spaces and any of . _ : / @ = , + # -, beginning \
                       with a letter or digit";
 const COUNTER: &str = "1 to 63 letters and digits, beginning with a lower case letter";
+const IDEMPOTENCY_KEY: &str = "1 to 64 letters, digits and any of . _ : -";
 const UID: &str = "1 to 64 letters, digits and '-'";
 
 name!(
@@ -112,6 +113,10 @@ name!(
     Counter, "counter", COUNTER, is_counter
 );
 name!(
+    /// By which a consumption that is sent again is known.
+    IdempotencyKey, "idempotency key", IDEMPOTENCY_KEY, is_idempotency_key
+);
+name!(
     /// The service outside the cluster that a token is for.
     Provider, "provider", CLAIM, is_claim
 );
@@ -134,6 +139,12 @@ impl Counter {
     #[must_use]
     pub fn accesses() -> Self {
         Self("accesses".to_owned())
+    }
+
+    /// Whether workloads count it themselves.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.0 != "accesses"
     }
 }
 
@@ -228,6 +239,11 @@ fn is_counter(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric())
 }
 
+fn is_idempotency_key(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || b"._:-".contains(&b);
+    (1..=64).contains(&text.len()) && text.bytes().all(inner)
+}
+
 fn is_claim(text: &str) -> bool {
     is_plain(text, 64, b" ._:/@-")
 }
@@ -273,6 +289,18 @@ mod tests {
         let long = "a".repeat(64);
         for bad in ["", "A", "1a", "a-b", "a b", "a.b", &long] {
             assert!(Counter::try_from(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn idempotency_keys_are_64_characters_without_spaces() {
+        let longest = "k".repeat(64);
+        for good in ["0", "8e03978e-40d5-43e8", "a.b_c:d-", &longest] {
+            assert!(IdempotencyKey::try_from(good).is_ok(), "{good}");
+        }
+        let long = "k".repeat(65);
+        for bad in ["", "a b", "a\"", "a/b", "\u{e4}", &long] {
+            assert!(IdempotencyKey::try_from(bad).is_err(), "{bad}");
         }
     }
 

@@ -46,18 +46,27 @@ impl From<Denied> for Denial {
     fn from(denied: Denied) -> Self {
         match denied.code() {
             // A code this build does not know must not say more than the least.
-            Code::Unspecified | Code::Forbidden => Self::Forbidden,
+            Code::Unspecified
+            | Code::Forbidden
+            // Not about tokens.
+            | Code::CounterNotFound
+            | Code::IdempotencyKeyReused => Self::Forbidden,
             Code::TokenNotFound => Self::TokenNotFound,
             Code::TokenAmbiguous => Self::TokenAmbiguous(denied.tokens),
             Code::NoVersion => Self::TokenHasNoValue,
             Code::Revoked => Self::TokenRevoked,
             Code::Expired => Self::TokenExpired,
             Code::QuotaExhausted => Self::QuotaExhausted {
-                // Rounded up: who comes back then is not too early.
-                retry_after: denied.retry_after_ms.map(|ms| ms.div_ceil(1000).max(1)),
+                retry_after: denied.retry_after_ms.map(whole_seconds),
             },
         }
     }
+}
+
+/// Milliseconds as `Retry-After` has them: rounded up, so that who comes back then is
+/// not too early.
+pub(crate) fn whole_seconds(milliseconds: u64) -> u64 {
+    milliseconds.div_ceil(1000).max(1)
 }
 
 /// The denials of the last second.
@@ -164,11 +173,12 @@ mod tests {
 
     #[test]
     fn an_unknown_code_is_forbidden() {
-        for code in [0, 1, 99] {
+        for code in [0, 1, 8, 9, 99] {
             let denied = Denied {
                 code,
                 tokens: vec!["github".into()],
                 retry_after_ms: Some(1),
+                ..Denied::default()
             };
             assert_eq!(Denial::from(denied), Denial::Forbidden);
         }

@@ -28,12 +28,14 @@ pub(crate) enum Code {
     NotFound,
     TokenNotFound,
     TokenHasNoValue,
+    CounterNotFound,
     MethodNotAllowed,
     TokenAmbiguous,
     TokenRevoked,
     TokenExpired,
     BodyTooLarge,
     UnsupportedMediaType,
+    IdempotencyKeyReused,
     QuotaExhausted,
     InternalError,
     VaultUnavailable,
@@ -41,7 +43,7 @@ pub(crate) enum Code {
 
 impl Code {
     /// All of them, in the order of their numbers.
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::InvalidRequest,
         Self::NotLocal,
         Self::Unauthenticated,
@@ -49,12 +51,14 @@ impl Code {
         Self::NotFound,
         Self::TokenNotFound,
         Self::TokenHasNoValue,
+        Self::CounterNotFound,
         Self::MethodNotAllowed,
         Self::TokenAmbiguous,
         Self::TokenRevoked,
         Self::TokenExpired,
         Self::BodyTooLarge,
         Self::UnsupportedMediaType,
+        Self::IdempotencyKeyReused,
         Self::QuotaExhausted,
         Self::InternalError,
         Self::VaultUnavailable,
@@ -70,12 +74,14 @@ impl Code {
             Self::NotFound => "NotFound",
             Self::TokenNotFound => "TokenNotFound",
             Self::TokenHasNoValue => "TokenHasNoValue",
+            Self::CounterNotFound => "CounterNotFound",
             Self::MethodNotAllowed => "MethodNotAllowed",
             Self::TokenAmbiguous => "TokenAmbiguous",
             Self::TokenRevoked => "TokenRevoked",
             Self::TokenExpired => "TokenExpired",
             Self::BodyTooLarge => "BodyTooLarge",
             Self::UnsupportedMediaType => "UnsupportedMediaType",
+            Self::IdempotencyKeyReused => "IdempotencyKeyReused",
             Self::QuotaExhausted => "QuotaExhausted",
             Self::InternalError => "InternalError",
             Self::VaultUnavailable => "VaultUnavailable",
@@ -87,12 +93,16 @@ impl Code {
             Self::InvalidRequest | Self::NotLocal => StatusCode::BAD_REQUEST,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
-            Self::NotFound | Self::TokenNotFound | Self::TokenHasNoValue => StatusCode::NOT_FOUND,
+            Self::NotFound
+            | Self::TokenNotFound
+            | Self::TokenHasNoValue
+            | Self::CounterNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::TokenAmbiguous => StatusCode::CONFLICT,
             Self::TokenRevoked | Self::TokenExpired => StatusCode::GONE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::QuotaExhausted => StatusCode::TOO_MANY_REQUESTS,
             Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
             Self::VaultUnavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -118,12 +128,14 @@ impl Code {
             Self::NotFound => "No such call",
             Self::TokenNotFound => "No such token",
             Self::TokenHasNoValue => "Token has no value yet",
+            Self::CounterNotFound => "No such counter",
             Self::MethodNotAllowed => "Method not allowed",
             Self::TokenAmbiguous => "Several tokens",
             Self::TokenRevoked => "Token revoked",
             Self::TokenExpired => "Token expired",
             Self::BodyTooLarge => "Body too large",
             Self::UnsupportedMediaType => "Unsupported media type",
+            Self::IdempotencyKeyReused => "Idempotency key reused",
             Self::QuotaExhausted => "Quota exhausted",
             Self::InternalError => "Internal error",
             Self::VaultUnavailable => "Vault unavailable",
@@ -235,6 +247,56 @@ impl Problem {
                 "a quota is used up for good: have its limit raised; see kubectl get tokenquotas",
             ),
         }
+    }
+
+    /// Quotas have less left than an application asks for; when that may change, if ever.
+    pub(crate) fn counter_exhausted(quotas: &[String], retry_after: Option<u64>) -> Self {
+        let names = quotas.join(", ");
+        match retry_after {
+            Some(seconds) => Self::new(
+                Code::QuotaExhausted,
+                format!(
+                    "less is left than the amount: try again when the period begins anew, or have \
+                     the limit raised of TokenQuota {names}"
+                ),
+            )
+            .with(More::Header(seconds.into())),
+            None => Self::new(
+                Code::QuotaExhausted,
+                format!(
+                    "less is left than the amount, and waiting does not help: release some, ask \
+                     for less, or have the limit raised of TokenQuota {names}"
+                ),
+            ),
+        }
+    }
+
+    /// Nothing counts this.
+    pub(crate) fn counter_not_found() -> Self {
+        Self::new(
+            Code::CounterNotFound,
+            "no TokenQuota counts this for this user or service account: see kubectl get \
+             tokenquotas",
+        )
+    }
+
+    /// The key stands for another request.
+    pub(crate) fn idempotency_key_reused() -> Self {
+        Self::new(
+            Code::IdempotencyKeyReused,
+            "this Idempotency-Key was used for another amount or call on this counter: make a new \
+             key for each request, and use it again only to repeat that one",
+        )
+    }
+
+    /// The vault does not answer, and perhaps has counted.
+    pub(crate) fn count_unknown() -> Self {
+        Self::new(
+            Code::VaultUnavailable,
+            "the vault cannot be reached: try again with the same Idempotency-Key, under which \
+             nothing is counted twice",
+        )
+        .with(More::Header(HeaderValue::from_static(RETRY_AFTER_SECONDS)))
     }
 
     /// What programs match on.

@@ -5,8 +5,10 @@ use http::{Method, Request, StatusCode};
 use hyper::body::{Body, Bytes};
 
 use super::access::access;
+use super::count::{Call, count};
 use super::decision::DecisionId;
 use super::problem::{Code, Problem};
+use super::quotas;
 use super::status::status;
 use super::{Answer, answer, transport};
 use crate::broker::Broker;
@@ -44,13 +46,32 @@ where
         only(&Method::GET, "GET", parts)?;
         // Boxed, so that the future of the common call stays small: hyper moves it.
         Box::pin(status(broker, &parts.headers, user_id)).await
+    } else if let Some(rest) = path.strip_prefix("/v1/quotas/") {
+        match rest.split_once('/') {
+            None => {
+                only(&Method::GET, "GET", parts)?;
+                Box::pin(quotas::describe(broker, &parts.headers, rest)).await
+            }
+            Some((user_id, rest)) => {
+                let (counter, call) = rest.split_once('/').ok_or_else(no_such_call)?;
+                let call = Call::named(call).ok_or_else(no_such_call)?;
+                only(&Method::POST, "POST", parts)?;
+                let count = count(broker, &parts.headers, body, (user_id, counter, call));
+                Box::pin(count).await
+            }
+        }
     } else {
-        Err(Problem::new(
-            Code::NotFound,
-            "there is no such call: there are POST /v1/tokens/access and \
-             GET /v1/tokens/status/{user_id}; health and metrics are on another port",
-        ))
+        Err(no_such_call())
     }
+}
+
+fn no_such_call() -> Problem {
+    Problem::new(
+        Code::NotFound,
+        "there is no such call: there are POST /v1/tokens/access, GET /v1/tokens/status/{user_id}, \
+         GET /v1/quotas/{user_id}, and POST /v1/quotas/{user_id}/{counter}/consume and release; \
+         health and metrics are on another port",
+    )
 }
 
 /// The method must fit, and there must be no query: what is in a URL ends up in

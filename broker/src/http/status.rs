@@ -170,9 +170,12 @@ fn token(summary: TokenSummary) -> Option<Token> {
             Code::Revoked => "TokenRevoked",
             Code::Expired => "TokenExpired",
             Code::QuotaExhausted => "QuotaExhausted",
-            Code::Unspecified | Code::Forbidden | Code::TokenNotFound | Code::TokenAmbiguous => {
-                "Forbidden"
-            }
+            Code::Unspecified
+            | Code::Forbidden
+            | Code::TokenNotFound
+            | Code::TokenAmbiguous
+            | Code::CounterNotFound
+            | Code::IdempotencyKeyReused => "Forbidden",
         }
     };
     Some(Token {

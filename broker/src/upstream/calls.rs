@@ -8,8 +8,9 @@ use std::time::Duration;
 use bursar_wire::metadata::{INCARNATION_ID, INCARNATION_PROOF};
 use bursar_wire::v1alpha1::vault_client::VaultClient;
 use bursar_wire::v1alpha1::{
-    AttachRequest, AttachResponse, DescribeUserRequest, Event, GrantRequest, Incarnation,
-    ReportRequest, WatchRequest, describe_user_response, grant_response,
+    AttachRequest, AttachResponse, CountRequest, DescribeQuotasRequest, DescribeUserRequest, Event,
+    GrantRequest, Incarnation, ReportRequest, WatchRequest, count_response,
+    describe_quotas_response, describe_user_response, grant_response,
 };
 use tonic::metadata::{AsciiMetadataValue, BinaryMetadataValue, MetadataValue};
 use tonic::transport::Channel;
@@ -136,6 +137,42 @@ impl Calls {
         });
         let response = self
             .call("DescribeUser", client.describe_user(request))
+            .await?;
+        Ok(response.answer)
+    }
+
+    pub(crate) async fn describe_quotas(
+        &self,
+        user_id: &str,
+    ) -> Result<Option<describe_quotas_response::Answer>, CallError> {
+        let mut client = self.client.clone();
+        let request = self.request(DescribeQuotasRequest {
+            user_id: user_id.to_owned(),
+        });
+        let response = self
+            .call("DescribeQuotas", client.describe_quotas(request))
+            .await?;
+        Ok(response.answer)
+    }
+
+    pub(crate) async fn consume(
+        &self,
+        request: CountRequest,
+    ) -> Result<Option<count_response::Answer>, CallError> {
+        let mut client = self.client.clone();
+        let response = self
+            .call("Consume", client.consume(self.request(request)))
+            .await?;
+        Ok(response.answer)
+    }
+
+    pub(crate) async fn release(
+        &self,
+        request: CountRequest,
+    ) -> Result<Option<count_response::Answer>, CallError> {
+        let mut client = self.client.clone();
+        let response = self
+            .call("Release", client.release(self.request(request)))
             .await?;
         Ok(response.answer)
     }

@@ -379,6 +379,18 @@ impl Broker {
         send(self.address, &request("GET", &path, &headers, "")).await
     }
 
+    /// Takes or gives back one unit of a counter of the workload's own.
+    pub(crate) async fn count(&self, user: &str, counter: &str, call: &str, key: &str) -> Answer {
+        let bearer = format!("Bearer {}", self.jwt);
+        let headers = [
+            ("Host", "localhost"),
+            ("Idempotency-Key", key),
+            ("Authorization", &*bearer),
+        ];
+        let path = format!("/v1/quotas/{user}/{counter}/{call}");
+        send(self.address, &request("POST", &path, &headers, "")).await
+    }
+
     pub(crate) async fn drain(self) {
         drop(self.stop);
         self.running.await.unwrap().unwrap();

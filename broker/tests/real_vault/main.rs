@@ -136,6 +136,61 @@ async fn why_a_call_was_refused_is_on_record_under_the_id_that_the_caller_was_gi
 }
 
 #[tokio::test]
+async fn ten_uploads_are_counted_whatever_becomes_of_the_database_and_the_eleventh_is_refused() {
+    with_vault("uploads", MINUTE, async |bed, _replica| {
+        let ana = bed.user("ana").await;
+        let mut limit = bed.quota(&ana, 10).await;
+        limit.counter = "filesUploaded".parse().unwrap();
+        bed.apply_quota(&limit).await;
+        let broker = bed.broker().await;
+        let count = async |call: &str, key: &str| {
+            let answer = broker.count("ana", "filesUploaded", call, key).await;
+            (answer.status, answer.json())
+        };
+        // Each is sent until it is answered, under one key, while connections are lost.
+        let uploads = join_all((0..10).map(|number| {
+            let (count, key) = (&count, format!("upload-{number}"));
+            async move {
+                loop {
+                    match count("consume", &key).await {
+                        (200, _) => return,
+                        (503, _) => {}
+                        other => panic!("{other:?}"),
+                    }
+                }
+            }
+        }));
+        let outage = async {
+            for _ in 0..3 {
+                bed.shut_out().await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                bed.let_in().await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::join!(uploads, outage);
+        assert_eq!(bed.count("select charged from quota_window").await, 10);
+        let (status, refused) = count("consume", "one-more").await;
+        assert_eq!((status, &refused["code"]), (429, &json!("QuotaExhausted")));
+        assert!(
+            refused["detail"]
+                .as_str()
+                .unwrap()
+                .contains("TokenQuota limit")
+        );
+        let (status, released) = count("release", "back").await;
+        assert_eq!(
+            (status, &released["quotas"][0]["released"]),
+            (200, &json!(1))
+        );
+        assert_eq!(count("consume", "one-more").await.0, 200);
+        assert_eq!(bed.count("select charged from quota_window").await, 10);
+        broker.drain().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn many_misses_at_once_are_one_grant() {
     with_vault("misses", MINUTE, async |bed, _replica| {
         let ana = bed.user("ana").await;

@@ -45,6 +45,8 @@ pub struct Faults {
     pub lost_reports: u32,
     /// Grants refused before anything is booked.
     pub failing_grants: u32,
+    /// Consumptions whose answers get lost after they are counted.
+    pub lost_counts: u32,
     /// Attaches refused.
     pub refused_attaches: u32,
     /// No token is believed, as when the vault's clock is off.
@@ -55,6 +57,10 @@ pub struct Faults {
 pub struct State {
     pub tokens: HashMap<(String, Option<String>), Stored>,
     pub descriptions: HashMap<String, Vec<TokenSummary>>,
+    /// Of ana's: the one quota there is on each counter.
+    pub quotas: BTreeMap<String, QuotaUse>,
+    /// What was answered under which idempotency key.
+    pub counted: HashMap<String, (CountRequest, CountResponse)>,
     pub allowances: BTreeMap<String, Booked>,
     pub records: Vec<AccessRecord>,
     /// Refusals that the broker told of.
@@ -105,6 +111,8 @@ impl Books {
         let state = State {
             tokens: HashMap::new(),
             descriptions: HashMap::new(),
+            quotas: BTreeMap::new(),
+            counted: HashMap::new(),
             allowances: BTreeMap::new(),
             records: Vec::new(),
             denials: Vec::new(),

@@ -128,6 +128,69 @@ impl Books {
         Some(ReportResponse { next_report_ms })
     }
 
+    /// Counts, once for each key; none when the answer is to be lost.
+    fn book_count(&self, request: CountRequest, release: bool) -> Option<CountResponse> {
+        let mut guard = self.called(if release { "Release" } else { "Consume" });
+        let state = &mut *guard;
+        let denied = |code: denied::Code, quotas: Vec<String>, retry_after_ms| CountResponse {
+            answer: Some(count_response::Answer::Denied(Denied {
+                code: code.into(),
+                quotas,
+                retry_after_ms,
+                ..Denied::default()
+            })),
+        };
+        if request.user_id != "ana" {
+            return Some(denied(denied::Code::Forbidden, vec![], None));
+        }
+        if let Some((earlier, response)) = state.counted.get(&request.idempotency_key) {
+            if *earlier == request {
+                return Some(response.clone());
+            }
+            return Some(denied(denied::Code::IdempotencyKeyReused, vec![], None));
+        }
+        let Some(quota) = state.quotas.get_mut(&request.counter) else {
+            return Some(denied(denied::Code::CounterNotFound, vec![], None));
+        };
+        if release {
+            quota.released = request.amount.min(quota.used);
+            quota.used -= quota.released;
+        } else if quota.used + request.amount > quota.limit {
+            let retry = quota.period_s.map(|_| 90_500);
+            return Some(denied(
+                denied::Code::QuotaExhausted,
+                vec![quota.name.clone()],
+                retry,
+            ));
+        } else {
+            quota.used += request.amount;
+        }
+        let response = CountResponse {
+            answer: Some(count_response::Answer::Counted(Quotas {
+                quotas: vec![quota.clone()],
+            })),
+        };
+        let key = request.idempotency_key.clone();
+        state.counted.insert(key, (request, response.clone()));
+        if state.faults.lost_counts > 0 {
+            state.faults.lost_counts -= 1;
+            return None;
+        }
+        Some(response)
+    }
+
+    async fn count(
+        &self,
+        request: Request<CountRequest>,
+        release: bool,
+    ) -> Result<Response<CountResponse>, Status> {
+        self.authenticate(&request)?;
+        match self.book_count(request.into_inner(), release) {
+            Some(response) => Ok(Response::new(response)),
+            None => Err(self.lose_answer().await),
+        }
+    }
+
     /// Every connection breaks, after the vault has done its work.
     async fn lose_answer(&self) -> Status {
         self.cut.send_modify(|cuts| *cuts += 1);
@@ -256,6 +319,41 @@ impl Vault for Books {
             }),
         };
         Ok(Response::new(DescribeUserResponse {
+            answer: Some(answer),
+        }))
+    }
+
+    async fn consume(
+        &self,
+        request: Request<CountRequest>,
+    ) -> Result<Response<CountResponse>, Status> {
+        self.count(request, false).await
+    }
+
+    async fn release(
+        &self,
+        request: Request<CountRequest>,
+    ) -> Result<Response<CountResponse>, Status> {
+        self.count(request, true).await
+    }
+
+    async fn describe_quotas(
+        &self,
+        request: Request<DescribeQuotasRequest>,
+    ) -> Result<Response<DescribeQuotasResponse>, Status> {
+        self.authenticate(&request)?;
+        let state = self.called("DescribeQuotas");
+        let answer = if request.into_inner().user_id == "ana" {
+            describe_quotas_response::Answer::Quotas(Quotas {
+                quotas: state.quotas.values().cloned().collect(),
+            })
+        } else {
+            describe_quotas_response::Answer::Denied(Denied {
+                code: denied::Code::Forbidden.into(),
+                ..Denied::default()
+            })
+        };
+        Ok(Response::new(DescribeQuotasResponse {
             answer: Some(answer),
         }))
     }

@@ -116,6 +116,25 @@ async fn the_example_is_realised_as_it_stands() {
     team.wait::<TokenQuota>("reads-a-day", Usable, "True Within")
         .await;
     used(&team, "app-trial", "True Within", 0).await;
+    let uploads = team
+        .wait::<TokenQuota>("uploads", Usable, "True Within")
+        .await;
+    assert_eq!(uploads.spec.counter, "filesUploaded");
+}
+
+#[tokio::test]
+async fn use_of_another_counter_is_told_in_steps_too_and_holds_from_the_start() {
+    let team = Team::new().await;
+    let mut spec = of_app_with(20);
+    spec["counter"] = "filesUploaded".into();
+    team.quota("limit", spec).await;
+    let quota = used(&team, "limit", "True Within", 0).await;
+    assert!(status(&quota).enforced_from_time.is_some());
+    let rows = Rows::of(&team.namespace).await;
+    rows.charge("limit", 13).await;
+    used(&team, "limit", "True Within", 12).await;
+    rows.charge("limit", 20).await;
+    used(&team, "limit", "False Exhausted", 20).await;
 }
 
 #[tokio::test]

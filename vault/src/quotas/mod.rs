@@ -12,6 +12,7 @@
 mod exhausted;
 mod stored;
 mod usage;
+mod uses;
 
 use std::collections::BTreeSet;
 
@@ -28,7 +29,8 @@ use crate::tenant::Tenant;
 
 pub(crate) use stored::Stored;
 pub use usage::UsageId;
-pub(crate) use usage::{Charge, User, charges};
+pub(crate) use usage::{Charge, Concern, User, charges, concerning};
+pub(crate) use uses::{Use, uses};
 
 /// A TokenQuota's spec.
 #[derive(Clone, Debug)]
@@ -108,11 +110,11 @@ impl Controllers {
             .write(&mut transaction)
             .await?;
         let mut changes = Vec::new();
-        if plan.stricter {
+        if plan.stricter && plan.on_accesses {
             // Whom a quota concerns shows at the next grant.
             changes.extend(changes::recall_all(&mut transaction, tenant.id()).await?);
         }
-        if plan.looser {
+        if plan.looser && plan.on_accesses {
             changes.push(Change::Widen);
         }
         let state = state(&mut transaction, tenant, &plan, stored.damaged).await?;
@@ -168,6 +170,8 @@ struct Plan {
     stricter: bool,
     /// Somebody may use more than before.
     looser: bool,
+    /// It is, or was, about accesses. Of other counters brokers hold nothing.
+    on_accesses: bool,
 }
 
 impl Plan {
@@ -200,8 +204,10 @@ impl Plan {
         if let Err(place) = set.ids.binary_search(&spec.id) {
             set.ids.insert(place, spec.id);
         }
+        let on_accesses = !quota.counter.is_own() || old.is_some_and(|old| !old.counter.is_own());
         let epoch = match old {
             Some(old) if !stricter => old.epoch,
+            _ if !on_accesses => set.epoch,
             _ => {
                 set.epoch = raise(set.epoch);
                 set.epoch
@@ -214,6 +220,7 @@ impl Plan {
             set,
             stricter,
             looser,
+            on_accesses,
         }
     }
 }
@@ -235,14 +242,16 @@ async fn state(
                             where w.tenant_id = $1 and w.usage_id = $2
                               and w.window_no = present.window_no), 0) as "used!",
                   to_timestamp((present.window_no + 1) * $3) as "window_end_time: DbTime",
-                  not exists (select from allowance
-                              where tenant_id = $1 and state = 'Open' and quota_epoch < $4)
-                      as "enforced!"
+                  $5 or not exists (
+                      select from allowance
+                      where tenant_id = $1 and state = 'Open' and quota_epoch < $4) as "enforced!"
            from present"#,
         tenant.uuid(),
         usage.as_uuid(),
         quota.window.period(),
         quota.epoch,
+        // Nothing of it is handed out ahead.
+        quota.counter.is_own(),
     )
     .fetch_one(connection)
     .await?;

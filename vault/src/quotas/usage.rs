@@ -19,7 +19,8 @@ pub struct UsageId(Uuid);
 #[derive(Clone, Debug)]
 pub(crate) struct User<'a> {
     pub(crate) user: UserUid,
-    pub(crate) token: TokenId,
+    /// What is read, or could be.
+    pub(crate) tokens: &'a [TokenId],
     pub(crate) service_account: &'a ServiceAccountName,
 }
 
@@ -33,6 +34,15 @@ pub(crate) struct Charge {
     pub(crate) period: Option<i64>,
     /// `None` when a limit only warns.
     pub(crate) limit: Option<i64>,
+}
+
+/// A quota that concerns a use, and the count it looks at.
+#[derive(Clone, Debug)]
+pub(crate) struct Concern<'a> {
+    pub(crate) quota: &'a Quota,
+    /// Whose count it is: of a default, the user's own.
+    subject: Subject,
+    pub(crate) usage: UsageId,
 }
 
 impl UsageId {
@@ -71,15 +81,19 @@ impl fmt::Display for UsageId {
 /// Several quotas on one count are one charge, under the least of their limits.
 pub(crate) fn charges(quotas: &[Quota], counter: &Counter, user: &User<'_>) -> Vec<Charge> {
     let mut charges: BTreeMap<UsageId, Charge> = BTreeMap::new();
-    for quota in quotas.iter().filter(|quota| quota.counter == *counter) {
-        let Some(subject) = counted(quota, quotas, user) else {
+    for Concern {
+        quota,
+        subject,
+        usage,
+    } in concerning(quotas, user)
+    {
+        if quota.counter != *counter {
             continue;
-        };
+        }
         let limit = match quota.enforcement {
             Enforcement::Enforce => Some(quota.units),
             Enforcement::Warn => None,
         };
-        let usage = UsageId::of(&subject, counter, quota.window);
         charges
             .entry(usage)
             .and_modify(|charge| charge.limit = least(charge.limit, limit))
@@ -112,7 +126,7 @@ pub(crate) fn shared_limits(quotas: &[Quota], user: UserUid, token: TokenId) -> 
         .filter(|quota| quota.counter == accesses && quota.enforcement == Enforcement::Enforce);
     enforced
         .filter_map(|quota| {
-            let subject = shared(quota, quotas, user, token)?;
+            let subject = shared(quota, quotas, user, &[token])?;
             Some(SharedLimit {
                 usage: UsageId::of(&subject, &accesses, quota.window),
                 period: quota.window.period(),
@@ -123,22 +137,36 @@ pub(crate) fn shared_limits(quotas: &[Quota], user: UserUid, token: TokenId) -> 
         .collect()
 }
 
+/// The quotas on whatever this user does.
+pub(crate) fn concerning<'a>(quotas: &'a [Quota], user: &User<'_>) -> Vec<Concern<'a>> {
+    let concern = |quota: &'a Quota| {
+        let subject = counted(quota, quotas, user)?;
+        let usage = UsageId::of(&subject, &quota.counter, quota.window);
+        Some(Concern {
+            quota,
+            subject,
+            usage,
+        })
+    };
+    quotas.iter().filter_map(concern).collect()
+}
+
 /// The subject whose count a quota looks at, if it is about this user.
 fn counted(quota: &Quota, quotas: &[Quota], user: &User<'_>) -> Option<Subject> {
     match &quota.subject {
         Subject::ServiceAccount(name) if name == user.service_account => {
             Some(quota.subject.clone())
         }
-        _ => shared(quota, quotas, user.user, user.token),
+        _ => shared(quota, quotas, user.user, user.tokens),
     }
 }
 
-/// The same for whoever reads this token of the user.
-fn shared(quota: &Quota, quotas: &[Quota], user: UserUid, token: TokenId) -> Option<Subject> {
+/// The same for whoever reads one of these tokens of the user.
+fn shared(quota: &Quota, quotas: &[Quota], user: UserUid, tokens: &[TokenId]) -> Option<Subject> {
     let own = Subject::User(user);
     let concerned = match &quota.subject {
         Subject::User(uid) => *uid == user,
-        Subject::Token(id) => *id == token,
+        Subject::Token(id) => tokens.contains(id),
         Subject::ServiceAccount(_) => false,
         // A default gives way to what was said of this user.
         Subject::EachUser => {
@@ -206,7 +234,7 @@ mod tests {
         let app = "app".parse().unwrap();
         let reader = User {
             user: Uuid::from_u128(ANA).into(),
-            token: Uuid::from_u128(GITHUB).into(),
+            tokens: &[Uuid::from_u128(GITHUB).into()],
             service_account: &app,
         };
         let mut limits: Vec<_> = charges(quotas, &accesses(), &reader)

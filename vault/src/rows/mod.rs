@@ -10,6 +10,7 @@
 //! count as a failure too: they cannot have been written here.
 
 mod consumer;
+mod idempotency_key;
 mod incarnation;
 mod quota;
 mod quota_set;
@@ -26,6 +27,8 @@ use crate::integrity::IntegrityFailure;
 use crate::tenant_keys::TenantKeys;
 
 pub use consumer::{Consumer, ConsumerRow};
+pub(crate) use idempotency_key::{Claim, Counting};
+pub use idempotency_key::{IdempotencyKeyRow, Operation};
 pub use incarnation::{Incarnation, IncarnationRow};
 pub use quota::{Enforcement, Quota, QuotaRow, Subject, Window};
 pub use quota_set::{QuotaSet, QuotaSetRow};

@@ -118,6 +118,7 @@ impl VaultService {
         }
         let refusal = Refusal::QuotaExhausted(Exhausted {
             usages,
+            names: Vec::new(),
             retry_in_ms: done.retry_in_ms,
         });
         Ok(Attempt::Decided(Decision::Denied(refusal)))

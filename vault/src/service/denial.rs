@@ -19,6 +19,8 @@ impl Refusal {
             Self::Revoked => Answer::Revoked,
             Self::Expired => Answer::Expired,
             Self::QuotaExhausted(_) => Answer::QuotaExhausted,
+            Self::CounterNotFound => Answer::CounterNotFound,
+            Self::IdempotencyKeyReused => Answer::IdempotencyKeyReused,
         }
     }
 
@@ -32,6 +34,8 @@ impl Refusal {
             Self::Revoked => denied::Code::Revoked,
             Self::Expired => denied::Code::Expired,
             Self::QuotaExhausted(_) => denied::Code::QuotaExhausted,
+            Self::CounterNotFound => denied::Code::CounterNotFound,
+            Self::IdempotencyKeyReused => denied::Code::IdempotencyKeyReused,
         }
     }
 }
@@ -39,15 +43,18 @@ impl Refusal {
 impl From<Refusal> for Denied {
     fn from(refusal: Refusal) -> Self {
         let code = refusal.code().into();
-        let (tokens, retry) = match refusal {
-            Refusal::TokenAmbiguous(tokens) => (tokens, None),
-            Refusal::QuotaExhausted(exhausted) => (Vec::new(), exhausted.retry_in_ms),
-            _ => (Vec::new(), None),
-        };
-        Self {
+        let plain = Self {
             code,
-            tokens,
-            retry_after_ms: retry.map(i64::unsigned_abs),
+            ..Self::default()
+        };
+        match refusal {
+            Refusal::TokenAmbiguous(tokens) => Self { tokens, ..plain },
+            Refusal::QuotaExhausted(exhausted) => Self {
+                retry_after_ms: exhausted.retry_in_ms.map(i64::unsigned_abs),
+                quotas: exhausted.names,
+                ..plain
+            },
+            _ => plain,
         }
     }
 }

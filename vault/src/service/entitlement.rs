@@ -67,12 +67,16 @@ pub(crate) enum Refusal {
     Revoked,
     Expired,
     QuotaExhausted(Exhausted),
+    CounterNotFound,
+    IdempotencyKeyReused,
 }
 
 /// Quotas that are used up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Exhausted {
     pub(crate) usages: Vec<UsageId>,
+    /// The quotas of these usages, for who counts what is its own.
+    pub(crate) names: Vec<String>,
     /// When they begin anew, in milliseconds from now; `None` when they do not.
     pub(crate) retry_in_ms: Option<i64>,
 }
@@ -190,13 +194,13 @@ impl Reader<'_> {
         service_account: &ServiceAccountName,
         named: Option<&TokenName>,
     ) -> Result<Result<Account, Barred>, CallError> {
-        let user = match self.user(rows.user, name).await? {
+        let acted_for = self
+            .acted_for(rows.user, rows.workloads, name, service_account)
+            .await?;
+        let user = match acted_for {
             Ok(user) => user,
             Err(barred) => return Ok(Err(barred)),
         };
-        if let Some(barred) = self.barred(&user, rows.workloads, service_account) {
-            return Ok(Err(barred));
-        }
         let mut account = self.tokens(user, rows.tokens, rows.consumers, service_account);
         let visible = &account.visible;
         let missing = |name: &TokenName| visible.iter().all(|found| found.token.name != *name);
@@ -204,6 +208,24 @@ impl Reader<'_> {
             account.damaged |= !self.absence_is_ours(name).await?;
         }
         Ok(Ok(account))
+    }
+
+    /// The user called `name`, if `service_account` may act as it.
+    async fn acted_for(
+        &mut self,
+        row: Option<UserRow>,
+        workloads: Vec<WorkloadRow>,
+        name: &UserName,
+        service_account: &ServiceAccountName,
+    ) -> Result<Result<User, Barred>, CallError> {
+        let user = match self.user(row, name).await? {
+            Ok(user) => user,
+            Err(barred) => return Ok(Err(barred)),
+        };
+        Ok(match self.barred(&user, workloads, service_account) {
+            Some(barred) => Err(barred),
+            None => Ok(user),
+        })
     }
 
     async fn user(

@@ -203,7 +203,7 @@ impl VaultService {
             tenant: tenant.ok_or(CallError::Unauthenticated)?,
             proof: shown.proof.clone(),
         };
-        let incarnation = proven(&claimed, snapshot.incarnation.clone(), snapshot.fenced)?;
+        let incarnation = claimed.prove(snapshot.incarnation.clone(), snapshot.fenced)?;
         let vouched_until = self.vouched_until(&incarnation);
         if vouched_until < snapshot.now {
             return Err(CallError::Overdue);
@@ -277,7 +277,7 @@ pub(crate) async fn entitled(
         &Counter::accesses(),
         &quotas::User {
             user: user.uid,
-            token: visible.token.id,
+            tokens: &[visible.token.id],
             service_account,
         },
     );

@@ -12,6 +12,7 @@ use prometheus_client::registry::Registry;
 pub(crate) struct Metrics {
     attaches: Family<AttachLabels, Counter>,
     grants: Family<GrantLabels, Counter>,
+    counting: Family<CountingLabels, Counter>,
     reports: Family<ReportLabels, Counter>,
     denials_told: Family<ToldLabels, Counter>,
     fenced: Family<FenceLabels, Counter>,
@@ -52,7 +53,14 @@ impl Attached {
     ];
 }
 
-/// How a grant was answered.
+/// What was asked about a workload's own counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum Counting {
+    Consume,
+    Release,
+}
+
+/// How a grant, or such a question, was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub(crate) enum Answer {
     Granted,
@@ -64,10 +72,15 @@ pub(crate) enum Answer {
     Expired,
     QuotaExhausted,
     AskAgain,
+    Counted,
+    /// As before, to a request that was sent again.
+    Repeated,
+    CounterNotFound,
+    IdempotencyKeyReused,
 }
 
 impl Answer {
-    const ALL: [Self; 9] = [
+    const OF_GRANTS: [Self; 9] = [
         Self::Granted,
         Self::Forbidden,
         Self::TokenNotFound,
@@ -77,6 +90,14 @@ impl Answer {
         Self::Expired,
         Self::QuotaExhausted,
         Self::AskAgain,
+    ];
+    const OF_COUNTING: [Self; 6] = [
+        Self::Counted,
+        Self::Repeated,
+        Self::Forbidden,
+        Self::CounterNotFound,
+        Self::QuotaExhausted,
+        Self::IdempotencyKeyReused,
     ];
 
     /// As it stands in the table of denials.
@@ -91,6 +112,10 @@ impl Answer {
             Self::Expired => "Expired",
             Self::QuotaExhausted => "QuotaExhausted",
             Self::AskAgain => "AskAgain",
+            Self::Counted => "Counted",
+            Self::Repeated => "Repeated",
+            Self::CounterNotFound => "CounterNotFound",
+            Self::IdempotencyKeyReused => "IdempotencyKeyReused",
         }
     }
 }
@@ -145,6 +170,12 @@ struct GrantLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CountingLabels {
+    call: Counting,
+    answer: Answer,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReportLabels {
     outcome: Taken,
 }
@@ -165,6 +196,11 @@ impl Metrics {
         let registry = registry.sub_registry_with_prefix("bursar_vault");
         registry.register("attaches", "Attach calls", metrics.attaches.clone());
         registry.register("grants", "Grants answered", metrics.grants.clone());
+        registry.register(
+            "consumptions",
+            "Consumptions and releases of workloads' own units, answered",
+            metrics.counting.clone(),
+        );
         registry.register("reports", "Reports received", metrics.reports.clone());
         registry.register(
             "denials_told",
@@ -240,8 +276,16 @@ impl Metrics {
         for outcome in Attached::ALL {
             drop(self.attaches.get_or_create(&AttachLabels { outcome }));
         }
-        for answer in Answer::ALL {
+        for answer in Answer::OF_GRANTS {
             drop(self.grants.get_or_create(&GrantLabels { answer }));
+        }
+        for call in [Counting::Consume, Counting::Release] {
+            for answer in Answer::OF_COUNTING {
+                drop(
+                    self.counting
+                        .get_or_create(&CountingLabels { call, answer }),
+                );
+            }
         }
         for outcome in Taken::ALL {
             drop(self.reports.get_or_create(&ReportLabels { outcome }));
@@ -260,6 +304,11 @@ impl Metrics {
 
     pub(crate) fn grant(&self, answer: Answer) {
         self.grants.get_or_create(&GrantLabels { answer }).inc();
+    }
+
+    pub(crate) fn counting(&self, call: Counting, answer: Answer) {
+        let labels = CountingLabels { call, answer };
+        self.counting.get_or_create(&labels).inc();
     }
 
     pub(crate) fn report(&self, outcome: Taken) {
@@ -289,6 +338,7 @@ mod tests {
         for series in [
             "attaches_total{outcome=\"Unavailable\"}",
             "grants_total{answer=\"AskAgain\"}",
+            "consumptions_total{call=\"Release\",answer=\"IdempotencyKeyReused\"}",
             "reports_total{outcome=\"Refused\"}",
             "denials_told_total{outcome=\"Dropped\"}",
             "incarnations_fenced_total{reason=\"Replaced\"}",

@@ -10,6 +10,8 @@
 //! | Report | `report`, `account`, `why` | each batch once and in order, or the incarnation is fenced |
 //! | Watch | `watch`, `watchers`, `feed` | register, read what was missed, then tell what happens |
 //! | DescribeUser | `describe`, `entitlement` | metadata only |
+//! | Consume, Release | `count`, `entitlement` | counted and its answer kept in one transaction |
+//! | DescribeQuotas | `describe_quotas`, `entitlement` | what concerns this user and caller |
 //!
 //! Every call but Attach proves its incarnation (`incarnation`). Deciding rows
 //! are read and verified for each call; nothing that decides is cached but the
@@ -21,9 +23,11 @@ mod account_token;
 mod ask_back;
 mod attach;
 mod connection;
+mod count;
 mod damage;
 mod denial;
 mod describe;
+mod describe_quotas;
 mod entitlement;
 mod error;
 mod feed;
@@ -63,6 +67,7 @@ use tonic::{Request, Response, Status};
 use crate::changes;
 use crate::db_time::DbTime;
 use crate::error::{Category, DatabaseError};
+use crate::rows::Operation;
 use crate::vault::Vault;
 use connection::Place;
 use error::CallError;
@@ -329,6 +334,36 @@ impl vault_server::Vault for VaultService {
     ) -> Result<Response<v1alpha1::DescribeUserResponse>, Status> {
         self.proven(request, async |claimed, user| {
             self.describe(claimed, user).await
+        })
+        .await
+    }
+
+    async fn consume(
+        &self,
+        request: Request<v1alpha1::CountRequest>,
+    ) -> Result<Response<v1alpha1::CountResponse>, Status> {
+        self.proven(request, async |claimed, wish| {
+            self.count(claimed, Operation::Consume, wish).await
+        })
+        .await
+    }
+
+    async fn release(
+        &self,
+        request: Request<v1alpha1::CountRequest>,
+    ) -> Result<Response<v1alpha1::CountResponse>, Status> {
+        self.proven(request, async |claimed, wish| {
+            self.count(claimed, Operation::Release, wish).await
+        })
+        .await
+    }
+
+    async fn describe_quotas(
+        &self,
+        request: Request<v1alpha1::DescribeQuotasRequest>,
+    ) -> Result<Response<v1alpha1::DescribeQuotasResponse>, Status> {
+        self.proven(request, async |claimed, user| {
+            VaultService::describe_quotas(self, claimed, user).await
         })
         .await
     }

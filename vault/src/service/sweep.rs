@@ -18,6 +18,8 @@ use crate::error::Category;
 const BATCH: i64 = 100;
 /// How long changes are kept, in hours; who has not read them by then starts anew.
 const CHANGES_KEPT: i32 = 24;
+/// How long an answer is given again under its idempotency key, in hours; at least.
+const KEYS_KEPT: i32 = 24;
 /// How long denials are kept, in days.
 const DAYS_KEPT: i32 = 30;
 /// With fewer days ahead that records can be written in, a person is called.
@@ -52,6 +54,7 @@ impl VaultService {
         self.trim_changes().await?;
         self.trim_denials().await?;
         self.create_audit_partitions().await?;
+        self.trim_idempotency_keys().await?;
         if in_contact >= self.grace() {
             self.lapse_all().await?;
         }
@@ -261,6 +264,27 @@ impl VaultService {
                 "delete from denial_told
                  where tenant_id = $1 and since_time < now() - interval '2 hours'",
                 tenant,
+            )
+            .execute(self.vault().pool())
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn trim_idempotency_keys(&self) -> Result<(), CallError> {
+        let tenants = sqlx::query_scalar!(
+            "select distinct tenant_id from idempotency_key
+             where counted_time < now() - make_interval(hours => $1)",
+            KEYS_KEPT,
+        )
+        .fetch_all(self.vault().pool())
+        .await?;
+        for tenant in tenants {
+            sqlx::query!(
+                "delete from idempotency_key
+                 where tenant_id = $1 and counted_time < now() - make_interval(hours => $2)",
+                tenant,
+                KEYS_KEPT,
             )
             .execute(self.vault().pool())
             .await?;

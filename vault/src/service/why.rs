@@ -227,8 +227,10 @@ fn standing(entitled: Result<Box<Entitled>, Refusal>) -> Standing {
         Err(Refusal::NoVersion) => DenialReason::TokenHasNoValue,
         Err(Refusal::Revoked) => DenialReason::TokenRevoked,
         Err(Refusal::Expired) => DenialReason::TokenExpired,
-        // Only a grant charges quotas, and none was asked for.
-        Err(Refusal::QuotaExhausted(_)) => DenialReason::AllowedNow,
+        // Only a grant charges quotas, and none was asked for; the rest are of counters.
+        Err(
+            Refusal::QuotaExhausted(_) | Refusal::CounterNotFound | Refusal::IdempotencyKeyReused,
+        ) => DenialReason::AllowedNow,
     })
 }
 

@@ -21,6 +21,8 @@ mod grant;
 mod load;
 mod model;
 mod moved;
+mod own_counters;
+mod own_counters_rows;
 mod quota;
 mod report;
 mod retention;

@@ -112,7 +112,7 @@ const TAMPERED_INCARNATION: [(&str, &str); 7] = [
 
 /// Columns of authenticated tables that are changed nowhere here. `tenant_id` is
 /// another: with it a row is gone from where it is looked for.
-const NOT_TAMPERED: [(&str, &str, &str); 10] = [
+const NOT_TAMPERED: [(&str, &str, &str); 20] = [
     ("tenant", "created_time", "for people"),
     ("workload", "access", "the schema allows one value"),
     ("incarnation", "incarnation_id", "found by it"),
@@ -131,6 +131,16 @@ const NOT_TAMPERED: [(&str, &str, &str); 10] = [
     ),
     ("incarnation", "last_request_no", "moves with each request"),
     ("incarnation", "last_allowance_id", "tested by itself"),
+    ("idempotency_key", "user_uid", "see own_counters_rows"),
+    ("idempotency_key", "service_account_name", "there"),
+    ("idempotency_key", "counter", "there"),
+    ("idempotency_key", "idempotency_key", "there"),
+    ("idempotency_key", "operation", "there"),
+    ("idempotency_key", "amount", "there"),
+    ("idempotency_key", "counted_time", "there"),
+    ("idempotency_key", "answer", "there"),
+    ("idempotency_key", "key_version", "there"),
+    ("idempotency_key", "mac", "there"),
 ];
 
 /// `ana` has the narrowed token `github` at version 2; others have theirs.

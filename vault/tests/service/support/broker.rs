@@ -9,9 +9,11 @@ use bursar_wire::metadata::{INCARNATION_ID, INCARNATION_PROOF};
 use bursar_wire::tls::TlsError;
 use bursar_wire::v1alpha1::vault_client::VaultClient;
 use bursar_wire::v1alpha1::{
-    AccessRecord, AttachRequest, AttachResponse, Denial, Denied, DescribeUserRequest, Event,
-    GrantRequest, GrantResponse, Granted, Incarnation, ReportRequest, ReportResponse, WatchRequest,
-    WorkloadIssuer, denied, describe_user_response, event, grant_response,
+    AccessRecord, AttachRequest, AttachResponse, CountRequest, CountResponse, Denial, Denied,
+    DescribeQuotasRequest, DescribeUserRequest, Event, GrantRequest, GrantResponse, Granted,
+    Incarnation, QuotaUse, Quotas, ReportRequest, ReportResponse, WatchRequest, WorkloadIssuer,
+    count_response, denied, describe_quotas_response, describe_user_response, event,
+    grant_response,
 };
 use bursar_wire::{PROTOCOL_MAX, PROTOCOL_MIN, tls};
 use tonic::metadata::MetadataValue;
@@ -244,6 +246,55 @@ impl Broker {
         Ok(answer.into_inner().answer.unwrap())
     }
 
+    /// Takes units of a counter of the workload's own under a key.
+    pub(crate) async fn consume(
+        &self,
+        (user, counter): (&str, &str),
+        amount: u64,
+        key: &str,
+    ) -> Result<Result<Quotas, Denied>, Status> {
+        let request = self.count_request((user, counter), amount, key);
+        let answer = self.client.clone().consume(request).await?;
+        Ok(counted(answer.into_inner()))
+    }
+
+    /// Gives such units back.
+    pub(crate) async fn release(
+        &self,
+        (user, counter): (&str, &str),
+        amount: u64,
+        key: &str,
+    ) -> Result<Result<Quotas, Denied>, Status> {
+        let request = self.count_request((user, counter), amount, key);
+        let answer = self.client.clone().release(request).await?;
+        Ok(counted(answer.into_inner()))
+    }
+
+    fn count_request(
+        &self,
+        (user, counter): (&str, &str),
+        amount: u64,
+        key: &str,
+    ) -> Request<CountRequest> {
+        self.request(CountRequest {
+            user_id: user.to_owned(),
+            counter: counter.to_owned(),
+            amount,
+            idempotency_key: key.to_owned(),
+        })
+    }
+
+    pub(crate) async fn quotas(&self, user: &str) -> Result<Vec<QuotaUse>, Denied> {
+        let request = self.request(DescribeQuotasRequest {
+            user_id: user.to_owned(),
+        });
+        let answer = self.client.clone().describe_quotas(request).await.unwrap();
+        match answer.into_inner().answer.unwrap() {
+            describe_quotas_response::Answer::Quotas(found) => Ok(found.quotas),
+            describe_quotas_response::Answer::Denied(denied) => Err(denied),
+        }
+    }
+
     pub(crate) async fn try_watch(&self) -> Result<Events, Status> {
         let request = self.request(WatchRequest {});
         let stream = self.client.clone().watch(request).await?;
@@ -262,6 +313,13 @@ impl Broker {
                 other => panic!("before Synced came {other:?}"),
             }
         }
+    }
+}
+
+fn counted(answer: CountResponse) -> Result<Quotas, Denied> {
+    match answer.answer.unwrap() {
+        count_response::Answer::Counted(quotas) => Ok(quotas),
+        count_response::Answer::Denied(denied) => Err(denied),
     }
 }
 
