@@ -17,7 +17,7 @@ impl VaultService {
 
     /// Asks the API server about such a token when its turn has come; `None`, at once, when too
     /// many wait or this account does already.
-    pub async fn in_turn<T>(
+    pub async fn review_in_turn<T>(
         &self,
         claims: &AccountClaims,
         review: impl Future<Output = T>,

@@ -73,7 +73,7 @@ impl Snapshot {
                       where w.tenant_id = $1 and w.user_uid = (select user_uid from one_user)
                       order by w.service_account_name) as "workloads!: Vec<WorkloadRow>",
                 array(select row(t.tenant_id, t.token_id, t.name, t.user_uid, t.provider,
-                                 t.expiration_time, t.narrowed, t.through_version,
+                                 t.expiration_time, t.narrowed, t.through_version, t.api_through_version,
                                  t.newest_version, t.deletion_policy, t.epoch, t.deleted_time,
                                  t.key_version, t.mac)
                       from own_token t order by t.token_id) as "tokens!: Vec<TokenRow>",
