@@ -25,7 +25,7 @@ fn uploads(name: &str, subject: Subject, limit: i64) -> QuotaSpec {
 }
 
 fn code(answer: Result<Quotas, Denied>) -> Code {
-    answer.err().expect("counted").code()
+    answer.expect_err("counted").code()
 }
 
 /// What is used of each quota after an answer.
