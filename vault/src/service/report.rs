@@ -17,8 +17,12 @@ use crate::db_time::DbTime;
 use crate::error::VaultError;
 use crate::rows::IncarnationRow;
 
-/// How soon a broker reports again, in milliseconds.
-const NEXT_REPORT_MS: u64 = 1_000;
+/// How many reports all brokers together send in a second, as far as the bounds
+/// below allow.
+const REPORTS_PER_SECOND: u64 = 400;
+/// Bounds on how soon a broker reports again, in milliseconds.
+const SOONEST_REPORT_MS: u64 = 500;
+const LATEST_REPORT_MS: u64 = 30_000;
 
 /// What a batch is to the ones before it.
 enum Place {
@@ -73,7 +77,7 @@ impl VaultService {
             }
         }
         Ok(ReportResponse {
-            next_report_ms: NEXT_REPORT_MS,
+            next_report_ms: next_report_ms(self.attached()),
         })
     }
 
@@ -190,6 +194,12 @@ struct Opened {
     head: Head,
     /// The database's clock, behind the lock.
     read_at: DbTime,
+}
+
+/// When to report again, with so many brokers attached.
+fn next_report_ms(brokers: u64) -> u64 {
+    let interval = brokers.saturating_mul(1_000) / REPORTS_PER_SECOND;
+    interval.clamp(SOONEST_REPORT_MS, LATEST_REPORT_MS)
 }
 
 fn place(running: &Running, request: &ReportRequest) -> Result<Place, CallError> {
@@ -354,4 +364,18 @@ async fn fence(connection: &mut PgConnection, claimed: &Claimed) -> Result<(), s
     .execute(connection)
     .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::next_report_ms;
+
+    #[test]
+    fn the_more_brokers_there_are_the_less_often_each_reports() {
+        assert_eq!(next_report_ms(0), 500);
+        assert_eq!(next_report_ms(200), 500);
+        assert_eq!(next_report_ms(1_000), 2_500);
+        assert_eq!(next_report_ms(10_000), 25_000);
+        assert_eq!(next_report_ms(u64::MAX), 30_000);
+    }
 }
