@@ -385,3 +385,21 @@ async fn a_busy_allowance_is_renewed_without_anybody_waiting() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn the_first_use_of_a_key_is_reported_soon_however_seldom_reports_are() {
+    scene(async |scene| {
+        scene.vault.state().next_report_ms = 30_000;
+        for (token, recorded) in [("github", 1), ("slack", 2)] {
+            scene.vault.store("ana", token, "s3cret");
+            assert_eq!(scene.access("ana", Some(token)).await.status, 200);
+            // From the first report on the next one is 30 seconds away.
+            let reported = scene
+                .vault
+                .until("a report", |state| state.records.len() == recorded);
+            let soon = tokio::time::timeout(Duration::from_secs(15), reported).await;
+            assert!(soon.is_ok(), "{token} was not reported");
+        }
+    })
+    .await;
+}

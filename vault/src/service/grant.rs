@@ -58,8 +58,6 @@ pub(crate) struct Asker {
     pub(crate) last_request_no: i64,
     /// The allowance that the last request was answered with, if it was granted one.
     pub(crate) last_allowance: Option<Uuid>,
-    /// When it was read, by the database's clock.
-    pub(crate) now: DbTime,
 }
 
 /// What may be served, before it is an allowance.
@@ -216,7 +214,6 @@ impl VaultService {
             vouched_until,
             last_request_no: snapshot.last_request_no,
             last_allowance: snapshot.last_allowance_id,
-            now: snapshot.now,
         })
     }
 }

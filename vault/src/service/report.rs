@@ -18,10 +18,11 @@ use crate::db_time::DbTime;
 use crate::error::VaultError;
 use crate::rows::IncarnationRow;
 
-/// Reports of all brokers together in a second: with more brokers, each reports less often.
-const REPORTS_A_SECOND: u64 = 400;
-/// How soon a broker reports again, in milliseconds.
-const SOONEST_REPORT_MS: u64 = 1_000;
+/// How many reports all brokers together send in a second, as far as the bounds
+/// below allow.
+const REPORTS_PER_SECOND: u64 = 400;
+/// Bounds on how soon a broker reports again, in milliseconds.
+const SOONEST_REPORT_MS: u64 = 500;
 const LATEST_REPORT_MS: u64 = 30_000;
 
 /// What a batch is to the ones before it.
@@ -210,10 +211,10 @@ struct Opened {
     read_at: DbTime,
 }
 
-/// How long a broker waits with its next report when so many are attached.
-fn next_report_ms(attached: u64) -> u64 {
-    let ms = attached.saturating_mul(1_000) / REPORTS_A_SECOND;
-    ms.clamp(SOONEST_REPORT_MS, LATEST_REPORT_MS)
+/// When to report again, with so many brokers attached.
+fn next_report_ms(brokers: u64) -> u64 {
+    let interval = brokers.saturating_mul(1_000) / REPORTS_PER_SECOND;
+    interval.clamp(SOONEST_REPORT_MS, LATEST_REPORT_MS)
 }
 
 fn place(running: &Running, request: &ReportRequest) -> Result<Place, CallError> {
@@ -385,9 +386,9 @@ mod tests {
     use super::next_report_ms;
 
     #[test]
-    fn many_brokers_report_less_often_but_never_later_than_half_a_minute() {
-        assert_eq!(next_report_ms(0), 1_000);
-        assert_eq!(next_report_ms(400), 1_000);
+    fn the_more_brokers_there_are_the_less_often_each_reports() {
+        assert_eq!(next_report_ms(0), 500);
+        assert_eq!(next_report_ms(200), 500);
         assert_eq!(next_report_ms(1_000), 2_500);
         assert_eq!(next_report_ms(10_000), 25_000);
         assert_eq!(next_report_ms(u64::MAX), 30_000);

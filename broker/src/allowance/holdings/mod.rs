@@ -47,6 +47,7 @@ pub(crate) struct Holdings {
     lost_at_end: Option<u64>,
     scratch: PlainBuffer,
     report_wake: Rc<Notify>,
+    first_use: Rc<Notify>,
     /// Told whenever the vault has answered.
     progress: Rc<Notify>,
 }
@@ -57,6 +58,8 @@ struct Entry {
     allowance: Option<Allowance>,
     /// Those who wait for the vault's answer listen here.
     ask: Option<watch::Sender<Option<Outcome>>>,
+    /// Something was served under it.
+    used: bool,
 }
 
 /// Whether the vault can be asked.
@@ -108,6 +111,10 @@ impl Holdings {
         {
             match allowance.serve(access, clock, &mut self.scratch) {
                 Ok(body) => {
+                    if !entry.used {
+                        entry.used = true;
+                        self.first_use.notify_one();
+                    }
                     if entry.ask.is_none() && allowance.is_due(access.boot) {
                         self.renew(key, access.boot);
                     }
@@ -162,6 +169,7 @@ impl Holdings {
             let Some(Entry {
                 allowance,
                 ask: Some(ask),
+                ..
             }) = self.entries.get(&key)
             else {
                 continue;
@@ -367,6 +375,12 @@ impl Holdings {
     /// Told when the vault has answered.
     pub(crate) fn progress(&self) -> Rc<Notify> {
         Rc::clone(&self.progress)
+    }
+
+    /// Told when a key is used that was not in use before: whoever looks at who uses
+    /// what should not have to wait for long.
+    pub(crate) fn first_use(&self) -> Rc<Notify> {
+        Rc::clone(&self.first_use)
     }
 
     /// Told when a report should not wait for its time.
