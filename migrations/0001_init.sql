@@ -770,7 +770,9 @@ create function create_audit_partitions() returns void
 language plpgsql
 -- For the vault, which may not make tables: as their owner, and with no name looked up but
 -- where it is said to be.
-security definer set search_path = pg_catalog, pg_temp as $$
+security definer set search_path = pg_catalog, pg_temp
+-- The bounds are written and read back as text.
+set timezone = 'UTC' set datestyle = 'ISO' as $$
 declare
     v_today date := (clock_timestamp() at time zone 'UTC')::date;
     v_day date;

@@ -14,7 +14,7 @@ export DATABASE_URL
 # Not through the vault's own migrator: the vault does not compile before this is done.
 for migration in migrations/*.sql; do
 	psql --quiet --no-psqlrc --set ON_ERROR_STOP=1 --single-transaction \
-		--dbname "$DATABASE_URL" --file "$migration"
+		--dbname "$DATABASE_URL" --file "$migration" --output /dev/null
 done
 
 # The macros ask only when their crate is compiled.

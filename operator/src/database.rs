@@ -11,7 +11,7 @@ use crate::readiness::{Part, Readiness};
 
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Opens the vault, however long the database is away.
+/// Opens the vault, however long the database is away or not migrated.
 ///
 /// # Errors
 /// For what waiting does not mend: a wrong root key, an unverified connection, a migration that

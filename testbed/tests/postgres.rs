@@ -33,7 +33,11 @@ fn code(error: &sqlx::Error) -> String {
 #[tokio::test]
 async fn the_urls_we_hand_out_use_tls() {
     let database = shared().database("tls").await.unwrap();
-    for url in [database.superuser_url, database.owner_url] {
+    for url in [
+        database.superuser_url,
+        database.owner_url,
+        database.runtime_url,
+    ] {
         let mut connection = PgConnection::connect(&url).await.unwrap();
         let encrypted: bool =
             sqlx::query_scalar("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")

@@ -314,7 +314,7 @@ impl Bed {
 
     /// Ends every connection of the vault and lets none in.
     pub(crate) async fn shut_out(&self) {
-        let name = &self.database.name;
+        let name = &self.database.runtime_role;
         for statement in [
             format!("alter role \"{name}\" connection limit 0"),
             format!(
@@ -330,7 +330,10 @@ impl Bed {
 
     /// Lets the vault in again.
     pub(crate) async fn let_in(&self) {
-        let statement = format!("alter role \"{}\" connection limit -1", self.database.name);
+        let statement = format!(
+            "alter role \"{}\" connection limit -1",
+            self.database.runtime_role
+        );
         sqlx::query(AssertSqlSafe(statement))
             .execute(&self.sql)
             .await

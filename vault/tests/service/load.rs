@@ -159,7 +159,7 @@ async fn kill_connections(bed: &Bed) {
         bed.tamper(&format!(
             "select pg_terminate_backend(pid) from pg_stat_activity
              where usename = '{}' order by random() limit 1",
-            bed.database.name
+            bed.database.runtime_role
         ))
         .await;
         tokio::time::sleep(Duration::from_millis(200)).await;

@@ -270,7 +270,7 @@ async fn every_replica_hears_even_with_its_connections_killed() {
 
     // Whoever listens for notifications does so no longer; and the same again
     // with every connection of the replicas, just before the revocation.
-    let role = format!("usename = '{}'", scene.bed.database.name);
+    let role = format!("usename = '{}'", scene.bed.database.runtime_role);
     let listeners = format!("from pg_stat_activity where {role} and query ilike 'listen%'");
     scene
         .bed

@@ -38,6 +38,10 @@ const TABLES: [(&str, Table); 26] = [
         Plain("the last record and the checkpoints tell of a changed one"),
     ),
     (
+        "audit_retention",
+        Plain("the owner's; a shorter one drops what is bound by a boundary, and hides nothing"),
+    ),
+    (
         "change",
         Plain("only wakes and recalls; what is granted is read from the rows themselves"),
     ),

@@ -234,7 +234,7 @@ impl Bed {
 
     /// Ends every connection of the replicas and lets none in; how many there were.
     pub(crate) async fn shut_out(&self) -> u64 {
-        let name = &self.database.name;
+        let name = &self.database.runtime_role;
         self.tamper(&format!("alter role \"{name}\" connection limit 0"))
             .await;
         self.tamper(&format!(
@@ -245,7 +245,7 @@ impl Bed {
 
     /// Lets the replicas in again.
     pub(crate) async fn let_in(&self) {
-        let name = &self.database.name;
+        let name = &self.database.runtime_role;
         self.tamper(&format!("alter role \"{name}\" connection limit -1"))
             .await;
     }
