@@ -20,8 +20,9 @@ const LOCK_TIMEOUT: &str = "5s";
 const IDLE_TIMEOUT: &str = "15s";
 
 /// How long a connection may have been idle to be used without asking first whether
-/// it still works.
-const UNTESTED_IDLE: Duration = Duration::from_secs(1);
+/// it still works. Shorter than any restart of the database: after one, those that
+/// lay in the pool meanwhile are asked.
+const UNTESTED_IDLE: Duration = Duration::from_millis(100);
 
 /// What a vault is opened with.
 pub struct VaultConfig {

@@ -58,6 +58,7 @@ async fn a_run_that_ends_or_is_reviewed_before_its_answer_is_written_is_read_aga
     bed.tamper("update incarnation set fenced_time = now()")
         .await;
     gates.open(Stage::GrantDecided);
+    gates.open(Stage::GrantCommitted);
     let refused = asked.await.unwrap().err().unwrap();
     assert_eq!(refused.code(), Code::Unauthenticated);
     assert_eq!(bed.count(ALLOWANCES).await, 1);
