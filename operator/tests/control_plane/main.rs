@@ -16,6 +16,7 @@ mod operator;
 mod team;
 
 mod attach;
+mod audit;
 mod bad_input;
 mod certificates;
 mod deletion;

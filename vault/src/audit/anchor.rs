@@ -5,6 +5,8 @@ use futures::TryStreamExt;
 use sqlx::PgConnection;
 
 use crate::db_time::DbTime;
+use crate::error::VaultError;
+use crate::vault::Vault;
 
 /// One hash over the newest checkpoints of all tenants at a time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -14,6 +16,17 @@ pub struct Anchor {
     /// SHA-256 over tenant id, checkpoint number (big-endian) and MAC of each
     /// tenant's newest checkpoint up to that time, in the order of tenant ids.
     pub sha256: [u8; 32],
+}
+
+impl Vault {
+    /// Whether the checkpoints of the database are those that an anchor binds.
+    ///
+    /// # Errors
+    /// When the database is away or refuses.
+    pub async fn has_anchor(&self, anchor: &Anchor) -> Result<bool, VaultError> {
+        let mut connection = self.pool().acquire().await?;
+        Ok(Anchor::at(&mut connection, anchor.checkpoint_time).await? == *anchor)
+    }
 }
 
 impl Anchor {
