@@ -46,7 +46,11 @@ async fn a_person_revokes_beside_the_spec_and_sees_who_gave_it_back() {
     let granted = broker.granted("ana", "github").await;
     let spec = team.get::<StoredToken>("github").await.unwrap().spec;
 
-    let wait = team.bursar(&["revoke", "github", "--wait", "--timeout", "60s"]);
+    let wait = async {
+        let revoke = ["revoke", "github", "--wait", "--timeout", "60s"];
+        // Not told at the end only: without it the other side waits in vain.
+        team.bursar(&revoke).await.unwrap()
+    };
     let give_back = async {
         let revoked = "False RevokedByAPI";
         team.wait::<StoredToken>("github", ConditionType::Usable, revoked)
@@ -54,7 +58,6 @@ async fn a_person_revokes_beside_the_spec_and_sees_who_gave_it_back() {
         broker.close(granted).await;
     };
     let (printed, ()) = tokio::join!(wait, give_back);
-    let printed = printed.unwrap();
     assert!(printed.success, "{}", printed.out);
     for part in [
         "all versions up to 1 are revoked",
