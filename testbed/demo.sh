@@ -172,6 +172,9 @@ done
 run kubectl bursar audit --namespace team-a --outcome Served
 echo "They are this tour's own, each one that was answered 200; it read in a loop until the value changed."
 
+step 'Nobody has changed, removed or put back a record'
+run kubectl bursar audit verify --namespace team-a
+
 step 'Revoke in an emergency: the spec stays as it is, and the command waits for every broker'
 run kubectl bursar revoke slack --namespace team-a --wait
 run kubectl bursar audit --namespace team-a --outcome Revoked

@@ -154,7 +154,7 @@ mod tests {
             "\"sync\"",
             "\"nightly\" (claims)",
             "answered Forbidden. The vault's reason: WorkloadNotListed.",
-            "lists app in spec.workloads",
+            "list app in spec.workloads of TokenUser ana",
         ] {
             assert!(text.contains(part), "{part} is not in: {text}");
         }

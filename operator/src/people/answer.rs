@@ -127,7 +127,10 @@ impl People {
         self.vault.record_verification(tenant, person).await?;
         // What is bound outside first, so that the database is newer.
         let anchor = audit::read(&self.client, &self.namespace).await?;
-        let found = self.vault.verify_audit(tenant.id(), anchor.as_ref()).await?;
+        let found = self
+            .vault
+            .verify_audit(tenant.id(), anchor.as_ref())
+            .await?;
         ok(&Verification {
             records: found.records,
             chains: found.chains,

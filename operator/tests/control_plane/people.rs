@@ -46,7 +46,11 @@ async fn a_person_revokes_beside_the_spec_and_sees_who_gave_it_back() {
     let granted = broker.granted("ana", "github").await;
     let spec = team.get::<StoredToken>("github").await.unwrap().spec;
 
-    let wait = team.bursar(&["revoke", "github", "--wait", "--timeout", "60s"]);
+    let wait = async {
+        let revoke = ["revoke", "github", "--wait", "--timeout", "60s"];
+        // Not told at the end only: without it the other side waits in vain.
+        team.bursar(&revoke).await.unwrap()
+    };
     let give_back = async {
         let revoked = "False RevokedByAPI";
         team.wait::<StoredToken>("github", ConditionType::Usable, revoked)
@@ -54,7 +58,6 @@ async fn a_person_revokes_beside_the_spec_and_sees_who_gave_it_back() {
         broker.close(granted).await;
     };
     let (printed, ()) = tokio::join!(wait, give_back);
-    let printed = printed.unwrap();
     assert!(printed.success, "{}", printed.out);
     for part in [
         "all versions up to 1 are revoked",
@@ -362,4 +365,51 @@ async fn a_body_or_a_path_that_is_not_understood_is_not_quoted() {
     assert_eq!(team.ask(&query, &headers, &long).await.0, 400);
     let with_parameters = format!("{query}?user=ana");
     assert_eq!(team.ask(&with_parameters, &headers, "{}").await.0, 400);
+}
+
+#[tokio::test]
+async fn a_record_that_somebody_changed_is_found_and_named() {
+    let team = with_token().await;
+    team.bursar(&["revoke", "github"]).await.unwrap();
+    team.bursar(&["audit"]).await.unwrap();
+    let good = team.bursar(&["audit", "verify"]).await.unwrap();
+    assert!(good.success, "{}", good.out);
+    // The revocation, the query, and that somebody verifies.
+    assert!(good.out.contains("3 records in 1 chains"), "{}", good.out);
+
+    let changed = "update access_record set person = 'somebody-else'
+                   where tenant_id = $1 and outcome = 'Revoked'";
+    let superuser = database(&team).await;
+    let rows = sqlx::query(changed)
+        .bind(tenant(&team).await)
+        .execute(&superuser)
+        .await
+        .unwrap();
+    assert_eq!(rows.rows_affected(), 1);
+    let bad = team.bursar(&["audit", "verify"]).await.unwrap();
+    assert!(!bad.success);
+    assert!(bad.out.contains("FIRST BAD PLACE: chain "), "{}", bad.out);
+    assert!(bad.out.contains("record 1"), "{}", bad.out);
+}
+
+#[tokio::test]
+async fn checkpoints_are_verified_with_the_records() {
+    let team = with_token().await;
+    team.bursar(&["audit"]).await.unwrap();
+    let tenant = tenant(&team).await;
+    let superuser = database(&team).await;
+    let checkpoints = async || -> i64 {
+        sqlx::query_scalar("select count(*) from checkpoint where tenant_id = $1")
+            .bind(tenant)
+            .fetch_one(&superuser)
+            .await
+            .unwrap()
+    };
+    let made = until(LIMIT, PAUSE, async || {
+        (checkpoints().await > 0).then_some(())
+    });
+    made.await.unwrap();
+    let printed = team.bursar(&["audit", "verify"]).await.unwrap();
+    assert!(printed.success, "{}", printed.out);
+    assert!(!printed.out.contains("0 checkpoints"), "{}", printed.out);
 }
