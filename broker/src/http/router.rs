@@ -3,6 +3,7 @@
 use http::request::Parts;
 use http::{Method, Request, StatusCode};
 use hyper::body::{Body, Bytes};
+use tokio::time::Instant;
 
 use super::access::access;
 use super::decision::DecisionId;
@@ -16,8 +17,9 @@ pub(crate) async fn handle<B>(broker: &Broker, request: Request<B>) -> Answer
 where
     B: Body<Data = Bytes>,
 {
+    let began = Instant::now();
     let (parts, body) = request.into_parts();
-    match route(broker, &parts, body).await {
+    let answer = match route(broker, &parts, body).await {
         Ok(body) => {
             broker.metrics.served.inc();
             answer(StatusCode::OK, "application/json", body)
@@ -28,7 +30,9 @@ where
             broker.decisions.note(&id, code, broker.clock.boot());
             problem.into_answer(&id)
         }
-    }
+    };
+    broker.metrics.answered(began.elapsed());
+    answer
 }
 
 /// Transport comes first, so that not even the list of calls is told to others.

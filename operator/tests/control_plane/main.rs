@@ -29,4 +29,5 @@ mod recreated;
 mod replicas;
 mod starting;
 mod tokens;
+mod told;
 mod users;

@@ -5,7 +5,12 @@ use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use tokio::time::Instant;
+
+use super::error::CallError;
+use crate::error::{Category, VaultError};
 
 /// The metrics of one replica's vault service.
 #[derive(Clone, Default)]
@@ -23,6 +28,61 @@ pub(crate) struct Metrics {
     pub(crate) resyncs: Counter,
     pub(crate) unaccounted: Counter,
     pub(crate) failed_sweeps: Counter,
+    pub(crate) allowances_open: Gauge,
+    pub(crate) lapsed: Counter,
+    pub(crate) records: Counter,
+    calls: Calls,
+    store_errors: Family<StoreErrorLabels, Counter>,
+}
+
+/// A call of brokers whose time is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum Call {
+    Attach,
+    Grant,
+    Report,
+}
+
+impl Call {
+    const ALL: [Self; 3] = [Self::Attach, Self::Grant, Self::Report];
+}
+
+/// How the database failed a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+enum StoreError {
+    /// It is away or overloaded.
+    Unavailable,
+    /// It refused what should have worked.
+    Refused,
+}
+
+impl StoreError {
+    const ALL: [Self; 2] = [Self::Unavailable, Self::Refused];
+
+    /// `None` when it was not the database.
+    fn of(error: &CallError) -> Option<Self> {
+        match error {
+            CallError::Silent => Some(Self::Unavailable),
+            CallError::Store(error) if error.category() == Category::Unavailable => {
+                Some(Self::Unavailable)
+            }
+            CallError::Store(VaultError::Database(_)) => Some(Self::Refused),
+            _ => None,
+        }
+    }
+}
+
+/// The time that calls took.
+#[derive(Clone)]
+struct Calls(Family<CallLabels, Histogram, fn() -> Histogram>);
+
+impl Default for Calls {
+    fn default() -> Self {
+        // 1 ms to 16 s.
+        Self(Family::new_with_constructor(|| {
+            Histogram::new(exponential_buckets(0.001, 2.0, 15))
+        }))
+    }
 }
 
 /// How an attach ended.
@@ -135,6 +195,16 @@ struct ReportLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    call: Call,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StoreErrorLabels {
+    kind: StoreError,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FenceLabels {
     reason: Fenced,
 }
@@ -196,6 +266,28 @@ impl Metrics {
             "Sweeps of lapsed allowances that failed",
             metrics.failed_sweeps.clone(),
         );
+        registry.register(
+            "allowances_open",
+            "Allowances that brokers of all replicas hold, as of the last sweep",
+            metrics.allowances_open.clone(),
+        );
+        registry.register(
+            "allowances_lapsed",
+            "Allowances that brokers did not give back in time",
+            metrics.lapsed.clone(),
+        );
+        registry.register("records", "Access records written", metrics.records.clone());
+        registry.register_with_unit(
+            "call_duration",
+            "From a call's arrival to its answer",
+            Unit::Seconds,
+            metrics.calls.0.clone(),
+        );
+        registry.register(
+            "database_errors",
+            "Calls that failed because of the database",
+            metrics.store_errors.clone(),
+        );
         metrics.start_at_zero();
         metrics
     }
@@ -211,8 +303,35 @@ impl Metrics {
         for outcome in Taken::ALL {
             drop(self.reports.get_or_create(&ReportLabels { outcome }));
         }
+        for call in Call::ALL {
+            drop(self.calls.0.get_or_create(&CallLabels { call }));
+        }
+        for kind in StoreError::ALL {
+            drop(self.store_errors.get_or_create(&StoreErrorLabels { kind }));
+        }
         for reason in Fenced::ALL {
             drop(self.fenced.get_or_create(&FenceLabels { reason }));
+        }
+    }
+
+    /// The answer of a call, with its time kept.
+    pub(crate) async fn timed<T>(&self, call: Call, answer: impl Future<Output = T>) -> T {
+        let began = Instant::now();
+        let answer = answer.await;
+        let took = began.elapsed().as_secs_f64();
+        self.calls
+            .0
+            .get_or_create(&CallLabels { call })
+            .observe(took);
+        answer
+    }
+
+    /// Counts a call that failed because of the database.
+    pub(crate) fn failed(&self, error: &CallError) {
+        if let Some(kind) = StoreError::of(error) {
+            self.store_errors
+                .get_or_create(&StoreErrorLabels { kind })
+                .inc();
         }
     }
 
@@ -238,6 +357,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_errors_of_the_database_count_as_such() {
+        let store = |error: sqlx::Error| StoreError::of(&error.into());
+        assert_eq!(
+            store(sqlx::Error::PoolTimedOut),
+            Some(StoreError::Unavailable)
+        );
+        assert_eq!(store(sqlx::Error::RowNotFound), Some(StoreError::Refused));
+        assert_eq!(
+            StoreError::of(&CallError::Silent),
+            Some(StoreError::Unavailable)
+        );
+        assert_eq!(StoreError::of(&CallError::NoTenant), None);
+    }
+
+    #[test]
     fn every_series_is_there_before_its_first_increment() {
         let mut registry = Registry::default();
         let _metrics = Metrics::new(&mut registry);
@@ -249,6 +383,8 @@ mod tests {
             "reports_total{outcome=\"Refused\"}",
             "incarnations_fenced_total{reason=\"Replaced\"}",
             "incarnations_fenced_total{reason=\"ReportUntrue\"}",
+            "call_duration_seconds_count{call=\"Report\"}",
+            "database_errors_total{kind=\"Refused\"}",
         ] {
             let line = format!("bursar_vault_{series} 0\n");
             assert!(text.contains(&line), "{line}{text}");

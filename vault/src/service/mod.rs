@@ -64,7 +64,7 @@ use feed::Position;
 use incarnation::Claimed;
 use issuer::TrustedIssuer;
 use limit::ReviewLimit;
-use metrics::Metrics;
+use metrics::{Call, Metrics};
 use pods::Pods;
 use refusals::Refusals;
 use turns::{OwnTurn, Turns};
@@ -264,7 +264,8 @@ impl VaultService {
         let claimed = self.claim(id, proof).await?;
         let answer = self
             .on_record(call(claimed, request.into_inner()).await)
-            .await?;
+            .await;
+        let answer = answer.inspect_err(|error| self.metrics().failed(error))?;
         Ok(Response::new(answer))
     }
 }
@@ -277,7 +278,9 @@ impl vault_server::Vault for VaultService {
     ) -> Result<Response<v1alpha1::AttachResponse>, Status> {
         let place = request.extensions().get::<Place>().cloned();
         let place = place.ok_or(CallError::Unauthenticated)?;
-        let answer = VaultService::attach(self, &place, request.into_inner()).await?;
+        let answer = VaultService::attach(self, &place, request.into_inner());
+        let answer = self.metrics().timed(Call::Attach, answer).await;
+        let answer = answer.inspect_err(|error| self.metrics().failed(error))?;
         Ok(Response::new(answer))
     }
 
@@ -297,20 +300,20 @@ impl vault_server::Vault for VaultService {
         &self,
         request: Request<v1alpha1::GrantRequest>,
     ) -> Result<Response<v1alpha1::GrantResponse>, Status> {
-        self.proven(request, async |claimed, wish| {
+        let answer = self.proven(request, async |claimed, wish| {
             VaultService::grant(self, claimed, wish).await
-        })
-        .await
+        });
+        self.metrics().timed(Call::Grant, answer).await
     }
 
     async fn report(
         &self,
         request: Request<v1alpha1::ReportRequest>,
     ) -> Result<Response<v1alpha1::ReportResponse>, Status> {
-        self.proven(request, async |claimed, batch| {
+        let answer = self.proven(request, async |claimed, batch| {
             VaultService::report(self, claimed, batch).await
-        })
-        .await
+        });
+        self.metrics().timed(Call::Report, answer).await
     }
 
     async fn describe_user(

@@ -85,6 +85,7 @@ impl VaultService {
         let report = Report::read(request);
         let mut transaction = self.vault().pool().begin().await?;
         let opened = self.open_report(&mut transaction, claimed, &report).await?;
+        let mut written = 0;
         let verdict = match (place(&opened.running, request)?, report) {
             (Place::Repeated, _) => Verdict::Repeated,
             (Place::Changed, _) => Verdict::Untrue(Untrue::Changed),
@@ -99,6 +100,7 @@ impl VaultService {
                     let key = keys.audit_key(&mut transaction).await?;
                     let records = audit::chained(key, chain, head, now, records);
                     store(&mut transaction, claimed, request, &effects, &records).await?;
+                    written = records.len() as u64;
                     Verdict::Recorded
                 }
                 Err(untrue) => Verdict::Untrue(untrue),
@@ -108,6 +110,7 @@ impl VaultService {
             fence(&mut transaction, claimed).await?;
         }
         transaction.commit().await?;
+        self.metrics().records.inc_by(written);
         Ok(verdict)
     }
 
