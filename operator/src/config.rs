@@ -93,6 +93,9 @@ pub struct Timing {
     pub quota_check: Duration,
     /// Between two looks at which tokens were used.
     pub use_check: Duration,
+    /// Between two checkpoints of the audit, at least: what is cut from it in between, and the
+    /// heads of its chains set back, is not noticed.
+    pub audit_checkpoint: Duration,
     /// The first pause after an object failed; doubled by each further failure.
     pub first_retry: Duration,
     /// The longest pause between two attempts at one object.
@@ -107,6 +110,7 @@ impl Default for Timing {
             issuer_refresh: Duration::from_secs(60),
             quota_check: Duration::from_secs(30),
             use_check: Duration::from_secs(30),
+            audit_checkpoint: Duration::from_secs(60),
             first_retry: Duration::from_secs(1),
             longest_retry: Duration::from_secs(300),
         }

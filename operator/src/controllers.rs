@@ -15,6 +15,7 @@ use kube::{Api, Client, ResourceExt};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use crate::audit::keep_checkpoints;
 use crate::backoff::Backoff;
 use crate::config::Timing;
 use crate::context::{Context, Lists, NamespaceMeta};
@@ -35,6 +36,8 @@ const RETRY: Duration = Duration::from_secs(2);
 /// What the controllers work with.
 pub(crate) struct Means {
     pub(crate) client: Client,
+    /// The operator's own.
+    pub(crate) namespace: String,
     pub(crate) vault: Vault,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
@@ -65,6 +68,11 @@ pub(crate) async fn run(means: Means, stop: &Stop) {
     ));
     watches.spawn(follow_uses(Arc::clone(&context)));
     watches.spawn(follow_exhausted(Arc::clone(&context)));
+
+    watches.spawn(keep_checkpoints(
+        Arc::clone(&context),
+        means.namespace.clone(),
+    ));
 
     means.metrics.controllers_active(true);
     let end = Stop::new();

@@ -10,6 +10,7 @@
 )]
 
 mod attach;
+mod audit;
 mod away;
 mod crowd;
 mod describe;
