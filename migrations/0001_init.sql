@@ -212,6 +212,8 @@ create table quota_window (
     charged bigint not null check (charged >= 0),
     -- The greatest limit that was enforced in this window; null: none was.
     cap bigint,
+    -- Null when there is no period.
+    end_time timestamptz,
     primary key (tenant_id, usage_id, window_no)
 ) with (fillfactor = 50);
 
@@ -293,6 +295,9 @@ create index allowance_closed_by_token on allowance (tenant_id, token_id, closed
     where closed_time is not null;
 create index allowance_open_by_incarnation on allowance (tenant_id, incarnation_id) where state = 'Open';
 create index allowance_open_by_expiry on allowance (expires_time) where state = 'Open';
+-- What is over is deleted in the end, and after it its incarnation.
+create index allowance_ended on allowance (tenant_id, expires_time) where state <> 'Open';
+create index allowance_by_incarnation on allowance (tenant_id, incarnation_id);
 
 -- The windows that an allowance was charged to.
 create table allowance_charge (
@@ -339,8 +344,9 @@ declare
 begin
     granted := p_want;
     exhausted := '{}';
-    insert into quota_window (tenant_id, usage_id, window_no, description, charged)
-    select p_tenant, u.usage_id, coalesce(v_seconds / u.period_s, 0), u.description, 0
+    insert into quota_window (tenant_id, usage_id, window_no, description, charged, end_time)
+    select p_tenant, u.usage_id, coalesce(v_seconds / u.period_s, 0), u.description, 0,
+           to_timestamp((v_seconds / u.period_s + 1) * u.period_s)
     from unnest(p_usages, p_descriptions, p_periods) as u (usage_id, description, period_s)
     order by u.usage_id
     on conflict do nothing;
@@ -602,31 +608,40 @@ $$;
 -- Makes the partitions of access_record for today and the 7 days after it, in UTC.
 -- There is no other partition: without one for its day a record is refused.
 create function create_audit_partitions() returns void
-language plpgsql as $$
+language plpgsql
+-- For the vault, which may not make tables: as their owner, and with no name looked up but
+-- where it is said to be.
+security definer set search_path = pg_catalog, pg_temp as $$
 declare
     v_today date := (clock_timestamp() at time zone 'UTC')::date;
     v_day date;
     v_name text;
 begin
     -- Most of the time there is nothing to do.
-    if to_regclass('access_record_' || to_char(v_today + 7, 'YYYYMMDD')) is not null then
+    if not exists (
+        select from generate_series(0, 7) as n
+        where to_regclass('public.access_record_' || to_char(v_today + n, 'YYYYMMDD')) is null
+    ) then
         return;
     end if;
     -- One at a time. Records are written meanwhile: a table that is attached, other than
     -- one that is made as a partition, keeps nobody waiting.
-    lock table access_record in share update exclusive mode;
+    lock table public.access_record in share update exclusive mode;
     for v_day in select v_today + n from generate_series(0, 7) as n loop
         v_name := 'access_record_' || to_char(v_day, 'YYYYMMDD');
-        if to_regclass(v_name) is null then
-            execute format('create table %I (like access_record including all)', v_name);
+        if to_regclass('public.' || v_name) is null then
+            execute format('create table public.%I (like public.access_record including all)',
+                           v_name);
             execute format(
-                'alter table access_record attach partition %I for values from (%L) to (%L)',
+                'alter table public.access_record attach partition public.%I
+                 for values from (%L) to (%L)',
                 v_name, v_day::timestamp at time zone 'UTC',
                 (v_day + 1)::timestamp at time zone 'UTC');
         end if;
     end loop;
 end
 $$;
+revoke execute on function create_audit_partitions from public;
 select create_audit_partitions();
 
 -- A checkpoint binds all chains of a tenant as they stood, and the checkpoint before: a

@@ -96,6 +96,8 @@ pub struct Timing {
     /// Between two checkpoints of the audit, at least: what is cut from it in between, and the
     /// heads of its chains set back, is not noticed.
     pub audit_checkpoint: Duration,
+    /// Between two looks for records behind the retention: they are dropped by whole days.
+    pub retention_check: Duration,
     /// The first pause after an object failed; doubled by each further failure.
     pub first_retry: Duration,
     /// The longest pause between two attempts at one object.
@@ -111,6 +113,7 @@ impl Default for Timing {
             quota_check: Duration::from_secs(30),
             use_check: Duration::from_secs(30),
             audit_checkpoint: Duration::from_secs(60),
+            retention_check: Duration::from_secs(3600),
             first_retry: Duration::from_secs(1),
             longest_retry: Duration::from_secs(300),
         }

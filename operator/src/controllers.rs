@@ -73,6 +73,7 @@ pub(crate) async fn run(means: Means, stop: &Stop) {
         Arc::clone(&context),
         means.namespace.clone(),
     ));
+    watches.spawn(drop_expired_records(Arc::clone(&context)));
 
     means.metrics.controllers_active(true);
     let end = Stop::new();
@@ -239,6 +240,18 @@ async fn wake_after_recovery(recovered: Arc<Notify>, context: Arc<Context>) {
         wake_failing::<TokenUser>(&context);
         wake_failing::<StoredToken>(&context);
         wake_failing::<TokenQuota>(&context);
+    }
+}
+
+/// Drops what is behind the audit's retention. What fails is tried again at the next look: until
+/// then more is kept than need be.
+async fn drop_expired_records(context: Arc<Context>) {
+    loop {
+        if let Err(error) = context.vault.drop_expired_records().await {
+            context.metrics.failed_retention();
+            tracing::warn!(%error, "records behind the retention are still there");
+        }
+        tokio::time::sleep(context.timing.retention_check).await;
     }
 }
 

@@ -14,6 +14,7 @@ mod audit;
 mod backoff;
 mod clocks;
 mod cluster;
+mod command;
 mod config;
 mod context;
 mod controller;
@@ -41,6 +42,7 @@ mod tls;
 mod token;
 mod user;
 
+pub use command::{Command, Migrate};
 pub use config::{Config, Timing};
 pub use log::{LogError, LogFormat, LogLevel, filter as log_filter, init as init_log};
 pub use root_keys::RootKeysError;

@@ -3,15 +3,18 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use bursar_operator::{Config, Machine, init_log, run};
+use bursar_operator::{Command, Config, LogFormat, LogLevel, Machine, Migrate, init_log, run};
 use bursar_seal::SystemRandom;
 use bursar_vault::SystemClock;
-use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match start(Config::parse()).await {
+    let done = match Command::parse() {
+        Command::Run(config) => start(*config).await,
+        Command::Migrate(arguments) => migrate(arguments).await,
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bursar-operator: {error}");
@@ -36,4 +39,11 @@ async fn start(config: Config) -> Result<(), Box<dyn std::error::Error>> {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
     };
     Ok(run(config, machine, shutdown).await?)
+}
+
+async fn migrate(arguments: Migrate) -> Result<(), Box<dyn std::error::Error>> {
+    init_log(LogLevel::Info, LogFormat::Text)?;
+    let applied = bursar_vault::migrate(&arguments.into()).await?;
+    tracing::info!(?applied, "the database has the schema of this release");
+    Ok(())
 }

@@ -96,6 +96,8 @@ pub(crate) struct Metrics {
     database_clock_ahead: Gauge<f64, std::sync::atomic::AtomicU64>,
     controllers_active: Gauge,
     quotas: Family<QuotaLabels, Gauge>,
+    failed_retention: Counter,
+    failed_checkpoints: Counter,
 }
 
 impl Metrics {
@@ -112,6 +114,8 @@ impl Metrics {
             database_clock_ahead: Gauge::default(),
             controllers_active: Gauge::default(),
             quotas: Family::default(),
+            failed_retention: Counter::default(),
+            failed_checkpoints: Counter::default(),
         };
         metrics.registered()
     }
@@ -155,6 +159,16 @@ impl Metrics {
             "Quotas by how much of them is used, while this process reconciles objects",
             self.quotas.clone(),
         );
+        registry.register(
+            "failed_retention",
+            "Looks for records behind the retention that failed",
+            self.failed_retention.clone(),
+        );
+        registry.register(
+            "failed_checkpoints",
+            "Checkpoints of the audit that were not written, or not bound outside the database",
+            self.failed_checkpoints.clone(),
+        );
         self.quotas(&[]);
         self
     }
@@ -184,6 +198,11 @@ impl Metrics {
         self.database_clock_ahead.set(seconds);
     }
 
+    /// A checkpoint of the audit was not written, or not bound outside the database.
+    pub(crate) fn checkpoint_failed(&self) {
+        self.failed_checkpoints.inc();
+    }
+
     /// How much of each quota is used.
     pub(crate) fn quotas(&self, uses: &[QuotaUse]) {
         for usage in QuotaUse::ALL {
@@ -199,6 +218,11 @@ impl Metrics {
         if !active {
             self.quotas(&[]);
         }
+    }
+
+    /// Records behind the retention could not be dropped.
+    pub(crate) fn failed_retention(&self) {
+        self.failed_retention.inc();
     }
 
     /// Adds what the vault's service counts.
@@ -236,7 +260,7 @@ mod tests {
         let text = metrics.encode().unwrap();
         let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
         let types: Vec<(&str, &str)> = types.filter_map(|line| line.split_once(' ')).collect();
-        assert_eq!(types.len(), 7, "{types:?}");
+        assert_eq!(types.len(), 9, "{types:?}");
         for (name, type_) in types {
             let suffix = if type_ == "counter" { "_total" } else { "" };
             let row = format!("| `{name}{suffix}` | {type_} |");

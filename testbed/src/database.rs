@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::random::{RandomError, password, suffix};
@@ -18,10 +19,21 @@ pub enum DatabaseError {
         /// What the server or the connection said.
         source: sqlx::Error,
     },
+    /// A migration of the repository failed.
+    #[error("database {database}: {source}")]
+    Migrate {
+        /// The database.
+        database: String,
+        /// Which migration, and what the server said.
+        source: MigrateError,
+    },
     /// There is no randomness.
     #[error(transparent)]
     Random(#[from] RandomError),
 }
+
+/// The vault's own: tests get a database as `bursar-operator migrate` leaves it.
+static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
 /// Where the server is and how to be its superuser.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -43,6 +55,10 @@ pub struct Database {
     pub superuser_url: String,
     /// The URL for the role that owns this database and may do nothing elsewhere.
     pub owner_url: String,
+    /// The role that the vault connects as: it may do what the migrations grant it.
+    pub runtime_role: String,
+    /// The URL for that role.
+    pub runtime_url: String,
 }
 
 impl Server {
@@ -51,17 +67,44 @@ impl Server {
         self.url("postgres", &self.password, name)
     }
 
-    /// Makes an empty database and a role that owns it, both named after `hint` with a
-    /// random suffix.
+    /// Makes a database named after `hint` with a random suffix, as a release leaves it
+    /// that was just installed: migrated by its owner, for the role of the vault.
     ///
     /// # Errors
     /// When the server is away or refuses.
     pub async fn create_database(&self, hint: &str) -> Result<Database, DatabaseError> {
+        let database = self.create_empty_database(hint).await?;
+        let name = &database.name;
+        let mut owner = PgConnection::connect(&database.owner_url)
+            .await
+            .map_err(in_database(name))?;
+        MIGRATIONS
+            .run(&mut owner)
+            .await
+            .map_err(|source| DatabaseError::Migrate {
+                database: name.clone(),
+                source,
+            })?;
+        sqlx::query("select grant_runtime($1::text::name)")
+            .bind(&database.runtime_role)
+            .execute(&mut owner)
+            .await
+            .map_err(in_database(name))?;
+        Ok(database)
+    }
+
+    /// The same without any tables, with the two roles.
+    ///
+    /// # Errors
+    /// When the server is away or refuses.
+    pub async fn create_empty_database(&self, hint: &str) -> Result<Database, DatabaseError> {
         let name = format!("{}_{}", identifier(hint), suffix()?);
-        let secret = password()?;
+        let runtime_role = format!("{name}_run");
+        let (secret, runtime_secret) = (password()?, password()?);
         let mut connection = self.connect("postgres").await?;
         for statement in [
             format!("CREATE ROLE \"{name}\" LOGIN PASSWORD '{secret}'"),
+            format!("CREATE ROLE \"{runtime_role}\" LOGIN PASSWORD '{runtime_secret}'"),
             format!("CREATE DATABASE \"{name}\" OWNER \"{name}\""),
         ] {
             // Names cannot be bound as parameters; an identifier has no quotes in it.
@@ -73,6 +116,8 @@ impl Server {
         Ok(Database {
             superuser_url: self.superuser_url(&name),
             owner_url: self.url(&name, &secret, &name),
+            runtime_url: self.url(&runtime_role, &runtime_secret, &name),
+            runtime_role,
             name,
         })
     }

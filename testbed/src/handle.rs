@@ -107,12 +107,20 @@ impl Handle {
         Ok(kubeconfig::client_as_node(&self.kubeconfig, node).await?)
     }
 
-    /// Makes an empty database and a role that owns it, named after `hint`.
+    /// Makes a database for a vault, named after `hint`, migrated and with its two roles.
     ///
     /// # Errors
     /// When Postgres is away or refuses.
     pub async fn database(&self, hint: &str) -> Result<Database, DatabaseError> {
         self.postgres.create_database(hint).await
+    }
+
+    /// The same without any tables.
+    ///
+    /// # Errors
+    /// When Postgres is away or refuses.
+    pub async fn empty_database(&self, hint: &str) -> Result<Database, DatabaseError> {
+        self.postgres.create_empty_database(hint).await
     }
 
     /// Makes a namespace named `hint` with a random suffix; its name.

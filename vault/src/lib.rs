@@ -10,15 +10,18 @@
 mod audit;
 mod changes;
 mod clock;
+mod connect;
 mod controllers;
 mod db_time;
 mod error;
 mod generate;
 mod integrity;
+mod migrate;
 mod names;
 mod open;
 mod quotas;
 pub mod rows;
+mod schema;
 pub mod service;
 mod tenant;
 mod tenant_keys;
@@ -31,17 +34,20 @@ mod vault;
 pub use audit::{Anchor, BadPlace, Outcome, Record, Verification, Wrong};
 pub use changes::{CHANGE_CHANNEL, Change, Numbered, SHARDS, heads, read_after};
 pub use clock::{Clock, SystemClock};
+pub use connect::ConnectError;
 pub use controllers::Controllers;
 pub use db_time::DbTime;
 pub use error::{Category, DatabaseError, KeyError, VaultError};
 pub use generate::{Format, GenerateError, GenerateSpec};
 pub use integrity::IntegrityFailure;
+pub use migrate::{MigrateError, Migration, migrate};
 pub use names::{
     AppName, Counter, Email, NameError, Namespace, NamespaceUid, Provider, Purpose, QuotaId,
     QuotaName, ServiceAccountName, TokenName, UserName, UserUid,
 };
 pub use open::{OpenError, VaultConfig};
 pub use quotas::{QuotaSpec, QuotaState, UsageId};
+pub use schema::SchemaError;
 pub use tenant::Tenant;
 pub use tenant_keys::TenantKeys;
 pub use term::Term;

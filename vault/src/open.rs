@@ -1,25 +1,17 @@
 //! Opening the vault, and everything that is checked before it serves.
 
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bursar_seal::{Random, RootKeyError, RootKeyVersion, RootKeys};
-use sqlx::migrate::MigrateError;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
-use sqlx::{ConnectOptions, PgPool};
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{ConnectOptions, Connection, PgPool};
 
 use crate::clock::Clock;
+use crate::connect::{ConnectError, connect_options};
 use crate::error::{Category, DatabaseError};
+use crate::schema::{self, SchemaError};
 use crate::vault::Vault;
-
-/// The schema, in the folder `migrations/` of the repository.
-static MIGRATIONS: sqlx::migrate::Migrator = {
-    let mut migrations = sqlx::migrate!("../migrations");
-    // The previous release starts on the schema of the next one, too.
-    migrations.ignore_missing = true;
-    migrations
-};
 
 /// How long a statement waits for a row that another transaction holds.
 const LOCK_TIMEOUT: &str = "5s";
@@ -52,45 +44,12 @@ pub struct VaultConfig {
 /// password in it.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Not a URL of a Postgres database.
-    #[error(
-        "the database URL cannot be read; it looks like postgres://USER:PASSWORD@HOST/DATABASE?sslmode=verify-full"
-    )]
-    Url,
-    /// Somebody on the way could be the database.
-    #[error(
-        "the database URL has sslmode={found}; use sslmode=verify-full, or say --insecure-database"
-    )]
-    InsecureDatabase {
-        /// What it has.
-        found: &'static str,
-    },
-    /// A migration began and did not end.
-    #[error(
-        "migration {version} was applied by half: restore the database from before it, or finish \
-         it by hand and set success = true for it in _sqlx_migrations"
-    )]
-    HalfApplied {
-        /// The number of the migration.
-        version: i64,
-    },
-    /// A migration was applied that has another text here.
-    #[error(
-        "migration {version} in the database is not the one of this release: use the release that \
-         made this database, or a newer one"
-    )]
-    ForeignSchema {
-        /// The number of the migration.
-        version: i64,
-    },
-    /// A migration could not be applied.
-    #[error("migration {version} failed and changed nothing: {source}")]
-    Migration {
-        /// The number of the migration.
-        version: i64,
-        /// Why.
-        source: DatabaseError,
-    },
+    /// It cannot be connected to.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// Its schema is none to work on.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
     /// A wrong or missing root key.
     #[error(transparent)]
     RootKey(#[from] RootKeyError),
@@ -110,7 +69,8 @@ impl OpenError {
     #[must_use]
     pub const fn category(&self) -> Category {
         match self {
-            Self::Database(error) | Self::Migration { source: error, .. } => error.category(),
+            Self::Schema(error) => error.category(),
+            Self::Database(error) => error.category(),
             _ => Category::Misconfigured,
         }
     }
@@ -123,15 +83,24 @@ impl From<sqlx::Error> for OpenError {
 }
 
 impl Vault {
-    /// Connects, brings the schema up to date, and checks the root keys against
-    /// the data. Does not wait for a database that is away: the caller tries
+    /// Connects, and checks the schema and the root keys against the data. Does
+    /// not wait for a database that is away or not migrated: the caller tries
     /// again on [`Category::Unavailable`].
     ///
     /// # Errors
     /// [`OpenError`], of which all but `Unavailable` need a person.
     pub async fn open(config: VaultConfig) -> Result<Self, OpenError> {
         let options = connect_options(&config.database_url, config.insecure_database)?;
-        migrate(&options).await?;
+        let mut connection = options.connect().await?;
+        schema::check(&mut connection).await?;
+        if schema::may_edit_audit(&mut connection).await? {
+            tracing::warn!(
+                "the database role may edit the audit: it owns the tables, is a superuser, or was \
+                 granted too much; use the role that `bursar-operator migrate` was given as \
+                 --runtime-role"
+            );
+        }
+        connection.close().await?;
         let pool = PgPoolOptions::new()
             .max_connections(config.max_connections)
             .acquire_timeout(Duration::from_secs(5))
@@ -154,46 +123,6 @@ impl Vault {
             config.lease,
         ))
     }
-}
-
-fn connect_options(url: &str, insecure: bool) -> Result<PgConnectOptions, OpenError> {
-    let options = PgConnectOptions::from_str(url).map_err(|_| OpenError::Url)?;
-    let found = match options.get_ssl_mode() {
-        PgSslMode::VerifyFull => return Ok(options),
-        PgSslMode::Disable => "disable",
-        PgSslMode::Allow => "allow",
-        PgSslMode::Prefer => "prefer",
-        PgSslMode::Require => "require",
-        PgSslMode::VerifyCa => "verify-ca",
-    };
-    if !insecure {
-        return Err(OpenError::InsecureDatabase { found });
-    }
-    tracing::warn!(
-        sslmode = found,
-        "THE DATABASE IS NOT VERIFIED: whoever is on the way to it can read and change what the \
-         vault stores; use sslmode=verify-full"
-    );
-    Ok(options)
-}
-
-/// Applies what is missing, one replica at a time (an advisory lock), on a
-/// connection without the lock timeout: another replica may take long.
-async fn migrate(options: &PgConnectOptions) -> Result<(), OpenError> {
-    let mut connection = options.connect().await?;
-    MIGRATIONS
-        .run(&mut connection)
-        .await
-        .map_err(|error| match error {
-            MigrateError::Dirty(version) => OpenError::HalfApplied { version },
-            MigrateError::VersionMismatch(version) => OpenError::ForeignSchema { version },
-            MigrateError::ExecuteMigration(error, version) => OpenError::Migration {
-                version,
-                source: error.into(),
-            },
-            MigrateError::Execute(error) => error.into(),
-            other => sqlx::Error::Migrate(Box::new(other)).into(),
-        })
 }
 
 /// Each key must be the one its version had before; a version seen for the

@@ -398,7 +398,7 @@ pub(crate) fn consumer(service_account: &str, purposes: Option<&[&str]>) -> Cons
 async fn open(database: &Database, lease: Duration) -> Vault {
     let root = RootKey::from_bytes(RootKeyVersion::FIRST, &[7; 32]).unwrap();
     Vault::open(VaultConfig {
-        database_url: database.owner_url.clone(),
+        database_url: database.runtime_url.clone(),
         insecure_database: false,
         max_connections: 4,
         cluster_id: "cluster-1".to_owned(),

@@ -120,7 +120,7 @@ impl Operator {
     fn through_cable(&self) -> String {
         let direct = format!(":{}/", shared().postgres().port);
         self.database
-            .owner_url
+            .runtime_url
             .replace(&direct, &format!(":{}/", self.cable.port()))
     }
 
@@ -179,7 +179,7 @@ impl Operator {
         let pages = free_port().unwrap();
         let process = tokio::process::Command::new(env!("CARGO_BIN_EXE_bursar-operator"))
             .env("KUBECONFIG", &self.kubeconfig)
-            .env("BURSAR_DATABASE_URL", &self.database.owner_url)
+            .env("BURSAR_DATABASE_URL", &self.database.runtime_url)
             .env("BURSAR_ROOT_KEY_DIR", &self.root_keys)
             .args(["--no-controllers", "--log-format=json"])
             .arg(format!("--listen=127.0.0.1:{port}"))

@@ -25,7 +25,7 @@ async fn refusal(database_url: &str, root_keys: PathBuf) -> String {
 
 #[tokio::test]
 async fn a_wrong_root_key_is_refused_by_its_version() {
-    let url = &operator().await.database.owner_url;
+    let url = &operator().await.database.runtime_url;
     let told = refusal(url, root_key_folder("wrong-root-keys", &[8; 32])).await;
     assert!(told.contains("version 1"), "{told}");
 }
@@ -33,14 +33,14 @@ async fn a_wrong_root_key_is_refused_by_its_version() {
 #[tokio::test]
 async fn a_root_key_that_is_not_32_bytes_is_refused_by_its_path() {
     let folder = root_key_folder("short-root-keys", b"planted-short");
-    let told = refusal(&operator().await.database.owner_url, folder.clone()).await;
+    let told = refusal(&operator().await.database.runtime_url, folder.clone()).await;
     assert!(told.contains(folder.join("1").to_str().unwrap()), "{told}");
     assert!(!told.contains("planted"), "{told}");
 }
 
 #[tokio::test]
 async fn a_database_without_verification_is_refused() {
-    let url = &operator().await.database.owner_url;
+    let url = &operator().await.database.runtime_url;
     let url = url.replace("sslmode=verify-full", "sslmode=require");
     let told = refusal(&url, root_key_folder("operator-root-keys", &[7; 32])).await;
     assert!(told.contains("--insecure-database"), "{told}");
@@ -50,7 +50,7 @@ async fn a_database_without_verification_is_refused() {
 async fn a_migration_applied_by_half_is_refused_by_its_number() {
     let database = shared().database("half").await.unwrap();
     let keys = root_key_folder("half-root-keys", &[9; 32]);
-    let mut first = config(&database.owner_url, &keys);
+    let mut first = config(&database.runtime_url, &keys);
     let pages = free_port().unwrap();
     first.no_controllers = true;
     first.metrics_listen = ([127, 0, 0, 1], pages).into();
@@ -68,8 +68,41 @@ async fn a_migration_applied_by_half_is_refused_by_its_number() {
         .execute(&mut connection)
         .await
         .unwrap();
-    let told = refusal(&database.owner_url, keys).await;
+    let told = refusal(&database.runtime_url, keys).await;
     assert!(told.contains("migration 1 was applied by half"), "{told}");
+}
+
+#[tokio::test]
+async fn a_database_that_nobody_migrated_is_waited_for_until_the_command_on_readyz_was_run() {
+    let database = shared().empty_database("unmigrated").await.unwrap();
+    let keys = root_key_folder("unmigrated-root-keys", &[9; 32]);
+    let mut config = config(&database.runtime_url, &keys);
+    let pages = free_port().unwrap();
+    config.no_controllers = true;
+    config.metrics_listen = ([127, 0, 0, 1], pages).into();
+    let running = Running::start(config, operator().await.machine().await);
+    let command = format!(
+        "bursar-operator migrate --database-url OWNER_URL --runtime-role {}",
+        database.runtime_role
+    );
+    let said = until(LIMIT, PAUSE, async || {
+        page(pages, "readyz")
+            .await
+            .filter(|page| page.contains(&command))
+    });
+    assert!(said.await.is_some(), "{:?}", page(pages, "readyz").await);
+
+    let migrated = tokio::process::Command::new(env!("CARGO_BIN_EXE_bursar-operator"))
+        .args(["migrate", "--runtime-role", &database.runtime_role])
+        .env("BURSAR_DATABASE_URL", &database.owner_url)
+        .output();
+    let migrated = migrated.await.unwrap();
+    assert!(migrated.status.success(), "{migrated:?}");
+    let ready = until(LIMIT, PAUSE, async || {
+        page(pages, "readyz").await.filter(|page| page == "ok\n")
+    });
+    assert!(ready.await.is_some());
+    running.end().await.unwrap();
 }
 
 #[tokio::test]
@@ -95,7 +128,7 @@ async fn postgres_away_at_start_is_waited_for_and_said_on_readyz() {
     let (nobody, pages) = (free_port().unwrap(), free_port().unwrap());
     let url = operator
         .database
-        .owner_url
+        .runtime_url
         .replace(&direct, &format!(":{nobody}/"));
     let mut config = config(&url, &keys);
     config.no_controllers = true;

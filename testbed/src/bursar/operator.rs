@@ -24,8 +24,8 @@ pub struct Operator {
 
 impl Operator {
     /// Installs kinds, rights, policies and a root key, and starts `bursar-operator` with
-    /// the kubeconfig of its own service account and a database of its own; waits until
-    /// it is ready.
+    /// the kubeconfig of its own service account and a database of its own, migrated as
+    /// its owner; waits until it is ready.
     ///
     /// # Errors
     /// When it is not built, the cluster refuses a manifest, or it is not ready within a
@@ -40,10 +40,15 @@ impl Operator {
         let kubeconfig = testbed
             .kubeconfig_for_service_account(NAMESPACE, "bursar-operator")
             .await?;
-        let database = testbed.database("bursar").await?;
+        let database = testbed.empty_database("bursar").await?;
         let (vault_port, metrics_port) = (free_port()?, free_port()?);
 
         let log = testbed.folder().join("operator.log");
+        Spec::new("bursar-operator migrate", &program, &log)
+            .args(["migrate", "--runtime-role", &database.runtime_role])
+            .env("BURSAR_DATABASE_URL", &database.owner_url)
+            .run(START_LIMIT)
+            .await?;
         let mut process = Spec::new("bursar-operator", program, log)
             .arg("--root-key-dir")
             .arg(&keys)
@@ -51,7 +56,7 @@ impl Operator {
             .args(["--listen", &format!("127.0.0.1:{vault_port}")])
             .args(["--metrics-listen", &format!("127.0.0.1:{metrics_port}")])
             // Not as arguments: everyone on the machine can read those.
-            .env("BURSAR_DATABASE_URL", &database.owner_url)
+            .env("BURSAR_DATABASE_URL", &database.runtime_url)
             .env("KUBECONFIG", kubeconfig)
             .spawn()?;
         process

@@ -68,7 +68,7 @@ impl Arguments {
             }
             Command::Exec { command } => exec::run(&command, &mut signals).await,
             Command::Database { name } => {
-                println!("{}", shared().database(&name).await?.superuser_url);
+                println!("{}", shared().empty_database(&name).await?.superuser_url);
                 Ok(ExitCode::SUCCESS)
             }
             Command::Demo => demo::run(&mut signals).await,

@@ -11,11 +11,14 @@ mod anchor;
 mod bad_place;
 mod chain;
 mod checkpoint;
+mod partitions;
 mod record;
+mod retention;
 mod verify;
 mod walk;
 
 pub use anchor::Anchor;
 pub use bad_place::{BadPlace, Verification, Wrong};
 pub(crate) use chain::{Head, append, chained, head_mac};
+pub(crate) use partitions::provide as provide_partitions;
 pub use record::{Outcome, Record};

@@ -5,12 +5,9 @@ use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::{Registry, Unit};
-use tokio::time::Instant;
+use prometheus_client::registry::Registry;
 
-use super::error::CallError;
-use crate::error::{Category, VaultError};
+use super::calls::Calls;
 
 /// The metrics of one replica's vault service.
 #[derive(Clone, Default)]
@@ -31,58 +28,9 @@ pub(crate) struct Metrics {
     pub(crate) allowances_open: Gauge,
     pub(crate) lapsed: Counter,
     pub(crate) records: Counter,
-    calls: Calls,
-    store_errors: Family<StoreErrorLabels, Counter>,
-}
-
-/// A call of brokers whose time is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(crate) enum Call {
-    Attach,
-    Grant,
-    Report,
-}
-
-impl Call {
-    const ALL: [Self; 3] = [Self::Attach, Self::Grant, Self::Report];
-}
-
-/// How the database failed a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-enum StoreError {
-    /// It is away or overloaded.
-    Unavailable,
-    /// It refused what should have worked.
-    Refused,
-}
-
-impl StoreError {
-    const ALL: [Self; 2] = [Self::Unavailable, Self::Refused];
-
-    /// `None` when it was not the database.
-    fn of(error: &CallError) -> Option<Self> {
-        match error {
-            CallError::Silent => Some(Self::Unavailable),
-            CallError::Store(error) if error.category() == Category::Unavailable => {
-                Some(Self::Unavailable)
-            }
-            CallError::Store(VaultError::Database(_)) => Some(Self::Refused),
-            _ => None,
-        }
-    }
-}
-
-/// The time that calls took.
-#[derive(Clone)]
-struct Calls(Family<CallLabels, Histogram, fn() -> Histogram>);
-
-impl Default for Calls {
-    fn default() -> Self {
-        // 1 ms to 16 s.
-        Self(Family::new_with_constructor(|| {
-            Histogram::new(exponential_buckets(0.001, 2.0, 15))
-        }))
-    }
+    pub(crate) calls: Calls,
+    pub(crate) failed_trims: Counter,
+    pub(crate) audit_days_ahead: Gauge,
 }
 
 /// How an attach ended.
@@ -195,16 +143,6 @@ struct ReportLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CallLabels {
-    call: Call,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StoreErrorLabels {
-    kind: StoreError,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FenceLabels {
     reason: Fenced,
 }
@@ -277,16 +215,16 @@ impl Metrics {
             metrics.lapsed.clone(),
         );
         registry.register("records", "Access records written", metrics.records.clone());
-        registry.register_with_unit(
-            "call_duration",
-            "From a call's arrival to its answer",
-            Unit::Seconds,
-            metrics.calls.0.clone(),
+        metrics.calls.register(registry);
+        registry.register(
+            "failed_trims",
+            "Times that rows without use could not be deleted",
+            metrics.failed_trims.clone(),
         );
         registry.register(
-            "database_errors",
-            "Calls that failed because of the database",
-            metrics.store_errors.clone(),
+            "audit_days_ahead",
+            "Days after today that accesses can be recorded in; alarm below 2",
+            metrics.audit_days_ahead.clone(),
         );
         metrics.start_at_zero();
         metrics
@@ -303,35 +241,9 @@ impl Metrics {
         for outcome in Taken::ALL {
             drop(self.reports.get_or_create(&ReportLabels { outcome }));
         }
-        for call in Call::ALL {
-            drop(self.calls.0.get_or_create(&CallLabels { call }));
-        }
-        for kind in StoreError::ALL {
-            drop(self.store_errors.get_or_create(&StoreErrorLabels { kind }));
-        }
+        self.calls.start_at_zero();
         for reason in Fenced::ALL {
             drop(self.fenced.get_or_create(&FenceLabels { reason }));
-        }
-    }
-
-    /// The answer of a call, with its time kept.
-    pub(crate) async fn timed<T>(&self, call: Call, answer: impl Future<Output = T>) -> T {
-        let began = Instant::now();
-        let answer = answer.await;
-        let took = began.elapsed().as_secs_f64();
-        self.calls
-            .0
-            .get_or_create(&CallLabels { call })
-            .observe(took);
-        answer
-    }
-
-    /// Counts a call that failed because of the database.
-    pub(crate) fn failed(&self, error: &CallError) {
-        if let Some(kind) = StoreError::of(error) {
-            self.store_errors
-                .get_or_create(&StoreErrorLabels { kind })
-                .inc();
         }
     }
 
@@ -355,21 +267,6 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_errors_of_the_database_count_as_such() {
-        let store = |error: sqlx::Error| StoreError::of(&error.into());
-        assert_eq!(
-            store(sqlx::Error::PoolTimedOut),
-            Some(StoreError::Unavailable)
-        );
-        assert_eq!(store(sqlx::Error::RowNotFound), Some(StoreError::Refused));
-        assert_eq!(
-            StoreError::of(&CallError::Silent),
-            Some(StoreError::Unavailable)
-        );
-        assert_eq!(StoreError::of(&CallError::NoTenant), None);
-    }
 
     #[test]
     fn every_series_is_there_before_its_first_increment() {

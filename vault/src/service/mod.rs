@@ -18,6 +18,7 @@
 mod account;
 mod ask_back;
 mod attach;
+mod calls;
 mod connection;
 mod damage;
 mod denial;
@@ -42,6 +43,7 @@ mod settings;
 mod stages;
 mod stranger;
 mod sweep;
+mod trim;
 mod turns;
 mod watch;
 mod watchers;
@@ -58,13 +60,14 @@ use crate::changes;
 use crate::db_time::DbTime;
 use crate::error::{Category, DatabaseError};
 use crate::vault::Vault;
+use calls::Call;
 use connection::Place;
 use error::CallError;
 use feed::Position;
 use incarnation::Claimed;
 use issuer::TrustedIssuer;
 use limit::ReviewLimit;
-use metrics::{Call, Metrics};
+use metrics::Metrics;
 use pods::Pods;
 use refusals::Refusals;
 use turns::{OwnTurn, Turns};
@@ -265,7 +268,7 @@ impl VaultService {
         let answer = self
             .on_record(call(claimed, request.into_inner()).await)
             .await;
-        let answer = answer.inspect_err(|error| self.metrics().failed(error))?;
+        let answer = answer.inspect_err(|error| self.metrics().calls.failed(error))?;
         Ok(Response::new(answer))
     }
 }
@@ -279,8 +282,8 @@ impl vault_server::Vault for VaultService {
         let place = request.extensions().get::<Place>().cloned();
         let place = place.ok_or(CallError::Unauthenticated)?;
         let answer = VaultService::attach(self, &place, request.into_inner());
-        let answer = self.metrics().timed(Call::Attach, answer).await;
-        let answer = answer.inspect_err(|error| self.metrics().failed(error))?;
+        let answer = self.metrics().calls.timed(Call::Attach, answer).await;
+        let answer = answer.inspect_err(|error| self.metrics().calls.failed(error))?;
         Ok(Response::new(answer))
     }
 
@@ -303,7 +306,7 @@ impl vault_server::Vault for VaultService {
         let answer = self.proven(request, async |claimed, wish| {
             VaultService::grant(self, claimed, wish).await
         });
-        self.metrics().timed(Call::Grant, answer).await
+        self.metrics().calls.timed(Call::Grant, answer).await
     }
 
     async fn report(
@@ -313,7 +316,7 @@ impl vault_server::Vault for VaultService {
         let answer = self.proven(request, async |claimed, batch| {
             VaultService::report(self, claimed, batch).await
         });
-        self.metrics().timed(Call::Report, answer).await
+        self.metrics().calls.timed(Call::Report, answer).await
     }
 
     async fn describe_user(

@@ -64,6 +64,7 @@ pub async fn serve(
     ));
     background.spawn(service.clone().follow_changes());
     background.spawn(service.clone().sweep());
+    background.spawn(service.clone().trim());
     background.spawn(service.clone().follow_issuer());
 
     let watchers = service.watchers().clone();

@@ -33,6 +33,8 @@ pub struct Settings {
     pub lapse_grace: Duration,
     /// How often lapsed allowances are looked for. 5 seconds.
     pub sweep_interval: Duration,
+    /// How often what has no more use is deleted. An hour.
+    pub trim_interval: Duration,
     /// Where concurrent work waits; nowhere unless the order of steps is under
     /// examination.
     pub stages: Arc<dyn Stages>,
@@ -49,6 +51,7 @@ impl Default for Settings {
             time_to_attach: Duration::from_secs(30),
             lapse_grace: LAPSE_GRACE,
             sweep_interval: Duration::from_secs(5),
+            trim_interval: Duration::from_secs(3600),
             stages: Arc::new(NoStages),
         }
     }
@@ -68,6 +71,7 @@ impl fmt::Debug for Settings {
             .field("time_to_attach", &self.time_to_attach)
             .field("lapse_grace", &self.lapse_grace)
             .field("sweep_interval", &self.sweep_interval)
+            .field("trim_interval", &self.trim_interval)
             .finish_non_exhaustive()
     }
 }

@@ -20,6 +20,8 @@ const BATCH: i64 = 100;
 const CHANGES_KEPT: i32 = 24;
 /// How long denials are kept, in days.
 const DAYS_KEPT: i32 = 30;
+/// With fewer days ahead that records can be written in, a person is called.
+const FEWEST_DAYS_AHEAD: i64 = 2;
 /// A round that takes longer than its interval and this was held up.
 const LONGEST_ROUND: Duration = Duration::from_secs(10);
 
@@ -44,6 +46,7 @@ impl VaultService {
     async fn sweep_once(&self, in_contact: Duration) -> Result<(), CallError> {
         self.count_attached().await?;
         self.count_open().await?;
+        self.provide_partitions().await?;
         if in_contact >= self.review_period() + self.settings().review_grace {
             self.fence_overdue().await?;
         }
@@ -205,6 +208,19 @@ impl VaultService {
         Ok(())
     }
 
+    async fn provide_partitions(&self) -> Result<(), CallError> {
+        let ahead = i64::from(audit::provide_partitions(self.vault().pool()).await?);
+        let before = self.metrics().audit_days_ahead.set(ahead);
+        if ahead < FEWEST_DAYS_AHEAD && ahead != before {
+            tracing::error!(
+                ahead,
+                "ACCESSES CANNOT BE RECORDED SOON: there are no partitions of access_record for \
+                 the next days; look for why create_audit_partitions() fails"
+            );
+        }
+        Ok(())
+    }
+
     async fn trim_changes(&self) -> Result<(), CallError> {
         sqlx::query!(
             "delete from change where changed_time < now() - make_interval(hours => $1)",
@@ -269,7 +285,7 @@ impl Contact {
 }
 
 /// Whether the database is away, and not one row at fault.
-fn is_outage(error: &CallError) -> bool {
+pub(super) fn is_outage(error: &CallError) -> bool {
     matches!(error, CallError::Store(cause) if cause.category() == Category::Unavailable)
 }
 

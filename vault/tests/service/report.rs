@@ -249,3 +249,35 @@ async fn a_long_batch_is_recorded_whole() {
     assert_eq!(code(too_long), Code::Unauthenticated);
     replica.stop().await;
 }
+
+#[tokio::test]
+async fn without_a_partition_of_today_a_report_is_refused_whole_and_counts_when_it_is_repeated() {
+    let bed = Bed::new("report_partition").await;
+    let (replica, broker, granted) = holder(&bed).await;
+    let today = "select 'access_record_' || to_char(now() at time zone 'UTC', 'YYYYMMDD')";
+    let today = bed.texts(today).await.remove(0);
+    bed.tamper(&format!(
+        "alter table access_record detach partition {today}"
+    ))
+    .await;
+    let (records, closed) = (
+        vec![served(&granted, 3)],
+        vec![granted.allowance_id.clone()],
+    );
+    let refused = broker.report_numbered(1, records.clone(), closed.clone());
+    assert_eq!(code(refused.await), Code::Internal);
+    assert_eq!((bed.count(USED).await, bed.count(FENCED).await), (0, 0));
+
+    bed.tamper(&format!(
+        "do $$ declare d timestamptz := date_trunc('day', now(), 'UTC');
+         begin
+             execute format('alter table access_record attach partition {today}
+                             for values from (%L) to (%L)', d, d + interval '1 day');
+         end $$"
+    ))
+    .await;
+    let taken = broker.report_numbered(1, records, closed);
+    taken.await.unwrap();
+    assert_eq!((bed.count(SERVED).await, bed.count(USED).await), (3, 3));
+    replica.stop().await;
+}

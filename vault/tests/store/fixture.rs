@@ -29,7 +29,7 @@ pub(crate) struct Fixture {
 impl Fixture {
     pub(crate) async fn new(hint: &str) -> Self {
         let database = bursar_testbed::shared().database(hint).await.unwrap();
-        let vault = Vault::open(config(&database.owner_url)).await.unwrap();
+        let vault = Vault::open(config(&database.runtime_url)).await.unwrap();
         let term = vault.take_term().await.unwrap();
         let superuser = PgConnectOptions::from_str(&database.superuser_url)
             .unwrap()
@@ -45,7 +45,9 @@ impl Fixture {
 
     /// Another process on the same database, with nothing in its memory.
     pub(crate) async fn restarted(&self) -> Vault {
-        Vault::open(config(&self.database.owner_url)).await.unwrap()
+        Vault::open(config(&self.database.runtime_url))
+            .await
+            .unwrap()
     }
 
     pub(crate) async fn tenant(&self, namespace: &str) -> Tenant {

@@ -6,17 +6,20 @@
     reason = "a helper that fails has failed its test"
 )]
 
+mod audit_rights;
 mod damaged_versions;
 mod deletion;
 mod fixture;
 mod integrity;
 mod leaks;
+mod migrating;
 mod opening;
 mod outage;
 mod repair;
 mod reuse;
 mod revocation;
 mod rollback;
+mod runtime_role;
 #[path = "../shared/specs.rs"]
 mod specs;
 mod swaps;

@@ -1,8 +1,7 @@
 //! What is checked before the vault serves.
 
 use bursar_testbed::{Database, free_port, shared};
-use bursar_vault::{Category, DbTime, OpenError, Vault};
-use sqlx::{Connection, PgConnection};
+use bursar_vault::{Category, ConnectError, DbTime, OpenError, Vault};
 
 use crate::fixture::{Fixture, config, ns, ns_uid, refusal, roots, token, user};
 
@@ -39,7 +38,7 @@ async fn what_was_stored_opens_after_a_restart() {
 async fn only_verify_full_is_accepted_unless_said_otherwise() {
     let database = database("sslmode").await;
     for mode in ["disable", "allow", "prefer", "require", "verify-ca"] {
-        let url = database.owner_url.replace("verify-full", mode);
+        let url = database.runtime_url.replace("verify-full", mode);
         let error = refusal(config(&url)).await;
         assert_eq!(error.category(), Category::Misconfigured);
         let sentence = error.to_string();
@@ -47,13 +46,13 @@ async fn only_verify_full_is_accepted_unless_said_otherwise() {
         assert!(sentence.contains("verify-full"), "{sentence}");
     }
     // Postgres's own default is no verification, too.
-    let url = database.owner_url.split('?').next().unwrap().to_owned();
+    let url = database.runtime_url.split('?').next().unwrap().to_owned();
     assert!(matches!(
         refusal(config(&url)).await,
-        OpenError::InsecureDatabase { found: "prefer" }
+        OpenError::Connect(ConnectError::Insecure { found: "prefer" })
     ));
 
-    let mut insecure = config(&database.owner_url.replace("verify-full", "require"));
+    let mut insecure = config(&database.runtime_url.replace("verify-full", "require"));
     insecure.insecure_database = true;
     Vault::open(insecure).await.map(drop).unwrap();
 }
@@ -104,7 +103,7 @@ async fn a_database_with_a_certificate_of_somebody_else_is_refused() {
     let stranger = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     let file = shared().folder().join(format!("{}.pem", database.name));
     std::fs::write(&file, stranger.cert.pem()).unwrap();
-    let (before, _) = database.owner_url.split_once("sslrootcert=").unwrap();
+    let (before, _) = database.runtime_url.split_once("sslrootcert=").unwrap();
     let error = refusal(config(&format!("{before}sslrootcert={}", file.display()))).await;
     assert_eq!(error.category(), Category::Misconfigured, "{error}");
 }
@@ -112,17 +111,17 @@ async fn a_database_with_a_certificate_of_somebody_else_is_refused() {
 #[tokio::test]
 async fn a_wrong_root_key_is_refused_by_its_version() {
     let fixture = Fixture::new("wrong_root").await;
-    let mut wrong = config(&fixture.database.owner_url);
+    let mut wrong = config(&fixture.database.runtime_url);
     wrong.roots = roots([(1, 99)]);
     let error = refusal(wrong).await;
     assert_eq!(error.category(), Category::Misconfigured);
     assert!(error.to_string().contains("root key version 1"), "{error}");
 
     // Also before there is any data under it.
-    let mut second = config(&fixture.database.owner_url);
+    let mut second = config(&fixture.database.runtime_url);
     second.roots = roots([(1, 1), (2, 2)]);
     Vault::open(second).await.map(drop).unwrap();
-    let mut wrong = config(&fixture.database.owner_url);
+    let mut wrong = config(&fixture.database.runtime_url);
     wrong.roots = roots([(1, 1), (2, 99)]);
     let error = refusal(wrong).await;
     assert!(error.to_string().contains("root key version 2"), "{error}");
@@ -132,7 +131,7 @@ async fn a_wrong_root_key_is_refused_by_its_version() {
 async fn a_root_key_in_use_must_be_given() {
     let fixture = Fixture::new("missing_root").await;
     fixture.tenant("team").await;
-    let mut missing = config(&fixture.database.owner_url);
+    let mut missing = config(&fixture.database.runtime_url);
     missing.roots = roots([(2, 2)]);
     let error = refusal(missing).await;
     assert_eq!(error.category(), Category::Misconfigured);
@@ -143,7 +142,7 @@ async fn a_root_key_in_use_must_be_given() {
 async fn a_newer_root_key_opens_beside_the_older() {
     let fixture = Fixture::new("second_root").await;
     let old = fixture.tenant_with_uid("old", "uid-1").await;
-    let mut both = config(&fixture.database.owner_url);
+    let mut both = config(&fixture.database.runtime_url);
     both.roots = roots([(1, 1), (2, 2)]);
     let vault = Vault::open(both).await.unwrap();
     let found = vault
@@ -168,7 +167,7 @@ async fn a_migration_applied_by_half_is_told_in_one_sentence() {
     fixture
         .tamper("update _sqlx_migrations set success = false where version = 1")
         .await;
-    let error = refusal(config(&fixture.database.owner_url)).await;
+    let error = refusal(config(&fixture.database.runtime_url)).await;
     assert_eq!(error.category(), Category::Misconfigured);
     assert!(
         error
@@ -184,34 +183,9 @@ async fn a_migration_of_another_text_is_told_in_one_sentence() {
     fixture
         .tamper(r"update _sqlx_migrations set checksum = '\x00' where version = 1")
         .await;
-    let error = refusal(config(&fixture.database.owner_url)).await;
+    let error = refusal(config(&fixture.database.runtime_url)).await;
     assert_eq!(error.category(), Category::Misconfigured);
     assert!(error.to_string().contains("migration 1"), "{error}");
-}
-
-#[tokio::test]
-async fn a_migration_that_fails_changes_nothing() {
-    let database = database("failing").await;
-    let mut connection = PgConnection::connect(&database.owner_url).await.unwrap();
-    sqlx::query("create table allowance (x int)")
-        .execute(&mut connection)
-        .await
-        .unwrap();
-    let error = refusal(config(&database.owner_url)).await;
-    assert!(
-        error
-            .to_string()
-            .contains("migration 1 failed and changed nothing"),
-        "{error}"
-    );
-    sqlx::query("drop table allowance")
-        .execute(&mut connection)
-        .await
-        .unwrap();
-    Vault::open(config(&database.owner_url))
-        .await
-        .map(drop)
-        .unwrap();
 }
 
 #[tokio::test]
@@ -220,21 +194,10 @@ async fn the_previous_release_opens_a_newer_schema() {
     fixture
         .tamper(
             r"insert into _sqlx_migrations (version, description, success, checksum, execution_time)
-              values (2, 'of a later release', true, '\x00', 0)",
+              values (9999, 'of a later release', true, '\x00', 0)",
         )
         .await;
     fixture.restarted().await;
-}
-
-#[tokio::test]
-async fn two_replicas_may_open_an_empty_database_at_once() {
-    let database = database("both").await;
-    let (a, b) = tokio::join!(
-        Vault::open(config(&database.owner_url)),
-        Vault::open(config(&database.owner_url)),
-    );
-    a.map(drop).unwrap();
-    b.map(drop).unwrap();
 }
 
 #[tokio::test]

@@ -26,7 +26,9 @@ impl Server {
     }
 
     async fn token(&self) -> (Controllers, Tenant, TokenSpec) {
-        let vault = Vault::open(config(&self.database.owner_url)).await.unwrap();
+        let vault = Vault::open(config(&self.database.runtime_url))
+            .await
+            .unwrap();
         let controllers = vault.controllers(vault.take_term().await.unwrap());
         let tenant = controllers
             .ensure_tenant(&ns("team"), &ns_uid("uid-1"))

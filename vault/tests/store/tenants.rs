@@ -68,7 +68,7 @@ async fn a_write_needs_one_connection_and_no_more() {
     fixture.seven_days_later(&tenant).await;
 
     // A second one would be waited for in vain.
-    let mut narrow = config(&fixture.database.owner_url);
+    let mut narrow = config(&fixture.database.runtime_url);
     narrow.max_connections = 1;
     let vault = Vault::open(narrow).await.unwrap();
     // No key is in memory yet.
@@ -174,7 +174,7 @@ async fn a_namespace_that_was_never_applied_has_no_tenant() {
 async fn clusters_do_not_share_tenants() {
     let fixture = Fixture::new("clusters").await;
     let ours = fixture.tenant_with_uid("team", "uid-1").await;
-    let mut other = config(&fixture.database.owner_url);
+    let mut other = config(&fixture.database.runtime_url);
     other.cluster_id = "cluster-2".to_owned();
     let other = Vault::open(other).await.unwrap();
     assert!(

@@ -58,7 +58,7 @@ impl Bed {
 
     pub(crate) async fn with_lease(hint: &str, lease: Duration) -> Self {
         let database = bursar_testbed::shared().database(hint).await.unwrap();
-        let vault = open(&database.owner_url, lease).await;
+        let vault = open(&database.runtime_url, lease).await;
         let term = vault.take_term().await.unwrap();
         Self {
             controllers: vault.controllers(term),
@@ -84,20 +84,20 @@ impl Bed {
 
     /// A replica, with connections of its own.
     pub(crate) async fn replica_with(&self, settings: Settings) -> Replica {
-        let vault = open(&self.database.owner_url, self.lease).await;
+        let vault = open(&self.database.runtime_url, self.lease).await;
         Replica::start(vault, &self.cluster, &self.authority, settings).await
     }
 
     /// A replica that reaches the database by way of a proxy.
     pub(crate) async fn replica_behind(&self, proxy: &Proxy) -> Replica {
-        let vault = open(&proxy.url(&self.database.owner_url), self.lease).await;
+        let vault = open(&proxy.url(&self.database.runtime_url), self.lease).await;
         Replica::start(vault, &self.cluster, &self.authority, Settings::default()).await
     }
 
     /// The same while connections to the database are being killed.
     pub(crate) async fn replica_retried(&self) -> Replica {
         loop {
-            if let Ok(vault) = try_open(&self.database.owner_url, self.lease).await {
+            if let Ok(vault) = try_open(&self.database.runtime_url, self.lease).await {
                 let settings = Settings::default();
                 let started = Replica::try_start(vault, &self.cluster, &self.authority, settings);
                 if let Ok(replica) = started.await {

@@ -13,7 +13,7 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     pub(crate) async fn start(database: &Database) -> Self {
-        let to = authority(&database.owner_url).to_owned();
+        let to = authority(&database.runtime_url).to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (silence, _) = watch::channel(());

@@ -1,0 +1,122 @@
+-- How long records are kept. Set by whoever migrates; the operator can only read it.
+create table audit_retention (
+    singleton boolean primary key default true check (singleton),
+    -- Whole days of UTC behind today.
+    days integer not null check (days >= 1)
+);
+insert into audit_retention (days) values (90);
+
+-- Drops the records of a day, in UTC: false when there are none. From then on the
+-- chains that had some begin behind the boundary. It is all that the operator can do
+-- to records, and it is refused for a day within the retention and for one that has
+-- no boundary of each tenant with records in it.
+create function drop_audit_partition(p_day date) returns boolean
+language plpgsql
+security definer set search_path = pg_catalog, pg_temp
+-- Reports wait while this waits for readers.
+set lock_timeout = '1s' as $$
+declare
+    v_days integer := (select days from public.audit_retention);
+    v_today date := (clock_timestamp() at time zone 'UTC')::date;
+    v_name text := 'access_record_' || to_char(p_day, 'YYYYMMDD');
+    v_tenant uuid;
+begin
+    -- The name of a partition does not tell years before Christ from those after.
+    if p_day is null or p_day < date '2000-01-01' then
+        raise exception 'there are no records of %', coalesce(p_day::text, 'no day');
+    end if;
+    if p_day >= v_today - v_days then
+        raise exception 'the records of % are kept: the retention is % days', p_day, v_days;
+    end if;
+    lock table public.access_record in access exclusive mode;
+    if not exists (
+        select from pg_inherits
+        where inhparent = 'public.access_record'::regclass
+          and inhrelid = to_regclass('public.' || v_name)
+    ) then
+        return false;
+    end if;
+    loop
+        -- The next tenant that has records there, by the primary key.
+        execute format(
+            'select tenant_id from public.%I where tenant_id > $1 or $1 is null
+             order by tenant_id limit 1', v_name) into v_tenant using v_tenant;
+        exit when v_tenant is null;
+        if not exists (
+            select from public.checkpoint
+            where tenant_id = v_tenant and kind = 'Boundary' and through_day = p_day
+        ) then
+            raise exception 'tenant % has records of % and no boundary behind them',
+                v_tenant, p_day;
+        end if;
+    end loop;
+    update public.audit_chain c
+    set boundary_no = h.record_no, boundary_mac = h.mac
+    from public.checkpoint_head h
+    where (h.tenant_id, h.checkpoint_no) in (
+        select tenant_id, max(checkpoint_no) from public.checkpoint
+        where kind = 'Boundary' and through_day = p_day
+        group by tenant_id)
+      and c.tenant_id = h.tenant_id and c.chain_id = h.chain_id;
+    execute format('drop table public.%I', v_name);
+    return true;
+end
+$$;
+revoke execute on function drop_audit_partition from public;
+
+-- The owner of the tables migrates, and does nothing else. The operator runs as
+-- another role, which may do what this list says and no more. It neither owns nor
+-- makes anything, and there is no truncate in it: what is only ever added to, the
+-- operator cannot change either.
+--
+-- A table that is not listed is not there for the operator. What the previous
+-- release still needs stays listed until the release after this one.
+create function grant_runtime(p_role name) returns void language plpgsql
+set search_path = pg_catalog, pg_temp as $$
+declare
+    v_table name;
+    v_rights text;
+begin
+    execute format('revoke all on all tables in schema public from %I', p_role);
+    execute format('revoke all on all functions in schema public from %I', p_role);
+    execute format('revoke all on schema public from %I', p_role);
+    -- Up to Postgres 14, everybody may make tables there.
+    revoke create on schema public from public;
+    execute format('grant usage on schema public to %I', p_role);
+    for v_table, v_rights in values
+        ('_sqlx_migrations', 'select'),
+        ('leader_term', 'select, update'),
+        ('root_key', 'select, insert'),
+        ('tenant', 'select, insert, update'),
+        ('tenant_key', 'select, insert'),
+        ('tenant_secret', 'select, insert'),
+        ('token_user', 'select, insert, update'),
+        ('workload', 'select, insert, update, delete'),
+        ('token', 'select, insert, update'),
+        ('consumer', 'select, insert, update, delete'),
+        ('token_version', 'select, insert, update'),
+        ('quota', 'select, insert, update, delete'),
+        ('quota_set', 'select, insert, update'),
+        ('quota_window', 'select, insert, update, delete'),
+        ('revoked_value', 'select, insert'),
+        ('incarnation', 'select, insert, update, delete'),
+        ('allowance', 'select, insert, update, delete'),
+        ('allowance_charge', 'select, insert, update, delete'),
+        ('allowance_standing', 'select'),
+        ('access_record', 'select, insert'),
+        ('audit_chain', 'select, insert, update (record_no, recorded_time, mac)'),
+        ('checkpoint', 'select, insert'),
+        ('checkpoint_head', 'select, insert'),
+        ('audit_retention', 'select'),
+        ('denial', 'select, insert, update, delete'),
+        ('integrity_failure', 'insert'),
+        ('change_head', 'select, update'),
+        ('change', 'select, insert, delete')
+    loop
+        execute format('grant %s on public.%I to %I', v_rights, v_table, p_role);
+    end loop;
+    execute format('grant execute on function public.create_audit_partitions() to %I', p_role);
+    execute format('grant execute on function public.drop_audit_partition(date) to %I', p_role);
+end
+$$;
+revoke execute on function grant_runtime from public;

@@ -1,0 +1,132 @@
+//! Deleting what has no more use, so that tables do not grow with all that ever was.
+//!
+//! Any replica trims: one tenant and one batch a transaction, and rows that another
+//! one or a call has are skipped, so that no grant waits for it.
+
+use uuid::Uuid;
+
+use super::VaultService;
+use super::error::CallError;
+use super::sweep::is_outage;
+
+/// Rows deleted in one transaction.
+const BATCH: i64 = 500;
+
+impl VaultService {
+    /// Trims for as long as the service runs.
+    pub(crate) async fn trim(self) {
+        loop {
+            tokio::time::sleep(self.settings().trim_interval).await;
+            if let Err(error) = self.trim_all().await {
+                self.note_trim(&error);
+            }
+        }
+    }
+
+    async fn trim_all(&self) -> Result<(), CallError> {
+        let tenants = sqlx::query_scalar!("select tenant_id from tenant")
+            .fetch_all(self.vault().pool())
+            .await?;
+        for tenant in tenants {
+            match self.trim_tenant(tenant).await {
+                Err(error) if !is_outage(&error) => self.note_trim(&error),
+                trimmed => trimmed?,
+            }
+        }
+        Ok(())
+    }
+
+    fn note_trim(&self, error: &CallError) {
+        self.metrics().failed_trims.inc();
+        tracing::warn!(cause = %error.cause(), "old rows stay for now; trying again");
+    }
+
+    async fn trim_tenant(&self, tenant: Uuid) -> Result<(), CallError> {
+        while self.trim_allowances(tenant).await? {}
+        while self.trim_incarnations(tenant).await? {}
+        while self.trim_windows(tenant).await? {}
+        Ok(())
+    }
+
+    /// Allowances a day after their end: closed ones, but for the answer that their
+    /// incarnation may ask for again; and all of an incarnation that has been over
+    /// for a day, since until then it may account for what lapsed. True when there
+    /// may be more.
+    async fn trim_allowances(&self, tenant: Uuid) -> Result<bool, CallError> {
+        let done = sqlx::query!(
+            "with ended as (
+                 select a.allowance_id from allowance a
+                 join incarnation i on i.tenant_id = a.tenant_id
+                                   and i.incarnation_id = a.incarnation_id
+                 where a.tenant_id = $1 and a.state <> 'Open'
+                   and a.expires_time < now() - interval '1 day'
+                   and (i.fenced_time < now() - interval '1 day'
+                        or a.state = 'Closed'
+                           and i.last_allowance_id is distinct from a.allowance_id)
+                 limit $2
+                 for update of a skip locked
+             ), uncharged as (
+                 delete from allowance_charge c using ended e
+                 where c.tenant_id = $1 and c.allowance_id = e.allowance_id
+             )
+             delete from allowance a using ended e
+             where a.tenant_id = $1 and a.allowance_id = e.allowance_id",
+            tenant,
+            BATCH,
+        )
+        .execute(self.vault().pool())
+        .await?;
+        Ok(is_full(done.rows_affected()))
+    }
+
+    /// Incarnations that are over, once retention has dropped their last record:
+    /// until then they tell which pod it was.
+    async fn trim_incarnations(&self, tenant: Uuid) -> Result<bool, CallError> {
+        let done = sqlx::query!(
+            "delete from incarnation
+             where tenant_id = $1 and incarnation_id in (
+                 select i.incarnation_id from incarnation i
+                 where i.tenant_id = $1 and i.fenced_time < now() - interval '1 day'
+                   and not exists (
+                       select from allowance a
+                       where a.tenant_id = $1 and a.incarnation_id = i.incarnation_id)
+                   and not exists (
+                       select from audit_chain h
+                       where h.tenant_id = $1 and h.chain_id = i.incarnation_id
+                         and h.boundary_no is distinct from h.record_no)
+                 limit $2
+                 for update skip locked)",
+            tenant,
+            BATCH,
+        )
+        .execute(self.vault().pool())
+        .await?;
+        Ok(is_full(done.rows_affected()))
+    }
+
+    /// Windows of a quota that ended as long ago as records are kept.
+    async fn trim_windows(&self, tenant: Uuid) -> Result<bool, CallError> {
+        let done = sqlx::query!(
+            "delete from quota_window
+             where tenant_id = $1 and (usage_id, window_no) in (
+                 select w.usage_id, w.window_no from quota_window w
+                 where w.tenant_id = $1
+                   and w.end_time < now() - make_interval(days => (select days from audit_retention))
+                   and not exists (
+                       select from allowance_charge c
+                       where c.tenant_id = $1 and c.usage_id = w.usage_id
+                         and c.window_no = w.window_no)
+                 limit $2
+                 for update skip locked)",
+            tenant,
+            BATCH,
+        )
+        .execute(self.vault().pool())
+        .await?;
+        Ok(is_full(done.rows_affected()))
+    }
+}
+
+const fn is_full(deleted: u64) -> bool {
+    deleted >= BATCH.unsigned_abs()
+}
