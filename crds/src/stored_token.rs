@@ -333,8 +333,8 @@ pub struct StoredTokenStatus {
     #[schemars(length(max = MAX_UID))]
     pub user_uid: Option<String>,
 
-    /// A time the token was used, and no use that is known of is more than 10 minutes later: it is
-    /// not written more often than that. In a status that has none, no use is known of.
+    /// When a use of the token was recorded; none that is on record is more than 10 minutes later,
+    /// because it is not written more often than that. Without it, no use is known of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_used_time: Option<Time>,
 

@@ -67,6 +67,7 @@ pub(crate) async fn keep_checkpoints(context: Arc<Context>, namespace: String) {
                 return;
             }
             Err(error) => {
+                context.metrics.checkpoint_failed();
                 let line = error.to_string();
                 if told.as_ref() == Some(&line) {
                     tracing::debug!("still: {line}");

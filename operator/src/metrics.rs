@@ -43,6 +43,42 @@ pub(crate) enum Outcome {
     Undecodable,
 }
 
+/// How much of a quota is used.
+#[derive(Clone, Copy, Debug, EncodeLabelValue, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) enum QuotaUse {
+    /// Less than half.
+    BelowHalf,
+    /// Half or more.
+    Half,
+    /// Nine tenths or more.
+    Most,
+    /// All.
+    Exhausted,
+}
+
+impl QuotaUse {
+    const ALL: [Self; 4] = [Self::BelowHalf, Self::Half, Self::Most, Self::Exhausted];
+
+    /// So much of a limit.
+    pub(crate) fn of(used: i64, limit: i64) -> Self {
+        let (used, limit) = (i128::from(used), i128::from(limit));
+        if used >= limit {
+            Self::Exhausted
+        } else if used * 10 >= limit * 9 {
+            Self::Most
+        } else if used * 2 >= limit {
+            Self::Half
+        } else {
+            Self::BelowHalf
+        }
+    }
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct QuotaLabels {
+    usage: QuotaUse,
+}
+
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct ReconcileLabels {
     kind: Kind,
@@ -59,7 +95,9 @@ pub(crate) struct Metrics {
     namespaces_onboarded: Gauge,
     database_clock_ahead: Gauge<f64, std::sync::atomic::AtomicU64>,
     controllers_active: Gauge,
+    quotas: Family<QuotaLabels, Gauge>,
     failed_retention: Counter,
+    failed_checkpoints: Counter,
 }
 
 impl Metrics {
@@ -75,7 +113,9 @@ impl Metrics {
             namespaces_onboarded: Gauge::default(),
             database_clock_ahead: Gauge::default(),
             controllers_active: Gauge::default(),
+            quotas: Family::default(),
             failed_retention: Counter::default(),
+            failed_checkpoints: Counter::default(),
         };
         metrics.registered()
     }
@@ -115,10 +155,21 @@ impl Metrics {
             self.controllers_active.clone(),
         );
         registry.register(
+            "quotas",
+            "Quotas by how much of them is used, while this process reconciles objects",
+            self.quotas.clone(),
+        );
+        registry.register(
             "failed_retention",
             "Looks for records behind the retention that failed",
             self.failed_retention.clone(),
         );
+        registry.register(
+            "failed_checkpoints",
+            "Checkpoints of the audit that were not written, or not bound outside the database",
+            self.failed_checkpoints.clone(),
+        );
+        self.quotas(&[]);
         self
     }
 
@@ -147,9 +198,26 @@ impl Metrics {
         self.database_clock_ahead.set(seconds);
     }
 
-    /// Whether this process reconciles.
+    /// A checkpoint of the audit was not written, or not bound outside the database.
+    pub(crate) fn checkpoint_failed(&self) {
+        self.failed_checkpoints.inc();
+    }
+
+    /// How much of each quota is used.
+    pub(crate) fn quotas(&self, uses: &[QuotaUse]) {
+        for usage in QuotaUse::ALL {
+            let count = uses.iter().filter(|one| **one == usage).count();
+            let gauge = self.quotas.get_or_create(&QuotaLabels { usage });
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Whether this process reconciles; one that does not tells nothing of quotas.
     pub(crate) fn controllers_active(&self, active: bool) {
         self.controllers_active.set(active.into());
+        if !active {
+            self.quotas(&[]);
+        }
     }
 
     /// Records behind the retention could not be dropped.
@@ -180,7 +248,7 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, Metrics, Outcome};
+    use super::{Kind, Metrics, Outcome, QuotaUse};
 
     #[test]
     fn the_reference_has_every_metric_with_its_type() {
@@ -192,12 +260,39 @@ mod tests {
         let text = metrics.encode().unwrap();
         let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
         let types: Vec<(&str, &str)> = types.filter_map(|line| line.split_once(' ')).collect();
-        assert_eq!(types.len(), 7, "{types:?}");
+        assert_eq!(types.len(), 9, "{types:?}");
         for (name, type_) in types {
             let suffix = if type_ == "counter" { "_total" } else { "" };
             let row = format!("| `{name}{suffix}` | {type_} |");
             assert!(page.contains(&row), "no row {row:?}");
         }
+    }
+
+    #[test]
+    fn quotas_are_counted_by_how_much_is_used_until_another_process_reconciles() {
+        let uses = [
+            (0, 10),
+            (4, 10),
+            (5, 10),
+            (8, 10),
+            (9, 10),
+            (10, 10),
+            (11, 10),
+            (0, 0),
+        ];
+        let uses = uses.map(|(used, limit)| QuotaUse::of(used, limit));
+        let metrics = Metrics::new();
+        metrics.quotas(&uses);
+        let count = |usage: &str| {
+            let text = metrics.encode().unwrap();
+            let line = format!("bursar_quotas{{usage=\"{usage}\"}} ");
+            text.lines()
+                .find_map(|found| found.strip_prefix(&line)?.parse::<u32>().ok())
+        };
+        let counts = ["BelowHalf", "Half", "Most", "Exhausted"].map(count);
+        assert_eq!(counts, [Some(2), Some(2), Some(1), Some(3)]);
+        metrics.controllers_active(false);
+        assert_eq!(count("Exhausted"), Some(0));
     }
 
     #[test]

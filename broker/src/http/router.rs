@@ -3,6 +3,7 @@
 use http::request::Parts;
 use http::{Method, Request, StatusCode};
 use hyper::body::{Body, Bytes};
+use tokio::time::Instant;
 
 use super::access::access;
 use super::count::{Call, count};
@@ -18,8 +19,9 @@ pub(crate) async fn handle<B>(broker: &Broker, request: Request<B>) -> Answer
 where
     B: Body<Data = Bytes>,
 {
+    let began = Instant::now();
     let (parts, body) = request.into_parts();
-    match route(broker, &parts, body).await {
+    let answer = match route(broker, &parts, body).await {
         Ok(body) => {
             broker.metrics.served.inc();
             answer(StatusCode::OK, "application/json", body)
@@ -29,7 +31,9 @@ where
             broker.refused(&id, problem.code(), problem.take_asked());
             problem.into_answer(&id)
         }
-    }
+    };
+    broker.metrics.answered(began.elapsed());
+    answer
 }
 
 /// Transport comes first, so that not even the list of calls is told to others.

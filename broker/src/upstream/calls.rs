@@ -12,6 +12,7 @@ use bursar_wire::v1alpha1::{
     GrantRequest, Incarnation, ReportRequest, WatchRequest, count_response,
     describe_quotas_response, describe_user_response, grant_response,
 };
+use tokio::time::Instant;
 use tonic::metadata::{AsciiMetadataValue, BinaryMetadataValue, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -75,13 +76,15 @@ pub(crate) async fn attach(
     metrics: &Metrics,
 ) -> Result<AttachResponse, Status> {
     let mut client = VaultClient::new(channel.clone());
+    let began = Instant::now();
     let attached = match tokio::time::timeout(ATTACH_PATIENCE, client.attach(request)).await {
         Ok(attached) => attached.map(Response::into_inner),
         Err(_) => Err(Status::deadline_exceeded(
             "the vault did not answer within 15 seconds",
         )),
     };
-    metrics.vault_call("Attach", if attached.is_ok() { "Ok" } else { "Failed" });
+    let outcome = if attached.is_ok() { "Ok" } else { "Failed" };
+    metrics.vault_call("Attach", outcome, began);
     attached
 }
 
@@ -190,21 +193,18 @@ impl Calls {
         name: &'static str,
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T, CallError> {
-        let started = tokio::time::Instant::now();
+        let began = Instant::now();
         let answer = match tokio::time::timeout(PATIENCE, call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(failure(name, &status)),
             Err(_) => Err(CallError::Timeout(name)),
         };
-        self.metrics
-            .vault_seconds
-            .inc_by(started.elapsed().as_secs_f64());
         let outcome = match &answer {
             Ok(_) => "Ok",
             Err(CallError::Fenced) => "Fenced",
             Err(_) => "Failed",
         };
-        self.metrics.vault_call(name, outcome);
+        self.metrics.vault_call(name, outcome, began);
         answer
     }
 }

@@ -48,6 +48,7 @@ async fn next(
             .message()
             .await
             .map_err(|status| failure("Watch", &status))?;
+        broker.metrics.vault_contact();
         // An event that this build does not know is empty, and skipped: the
         // vault sends none that the agreed protocol version does not have.
         if let Some(event) = message.ok_or(CallError::StreamEnded)?.event {

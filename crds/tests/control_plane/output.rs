@@ -72,6 +72,7 @@ async fn a_fresh_object_never_reads_as_ready() {
             json!("github"),
             Value::Null,
             json!("2099-01-31T00:00:00Z"),
+            Value::Null,
         ]]
     );
     let (_, users) = table(&cluster, "tokenusers").await;
@@ -95,7 +96,7 @@ async fn the_columns_are_those_people_look_for() {
     let (tokens, _) = table(&cluster, "storedtokens").await;
     assert_eq!(
         tokens.join(" "),
-        "Name Ready Usable Reason User Provider Version Expires Age"
+        "Name Ready Usable Reason User Provider Version Expires Last Used Age"
     );
     let (users, _) = table(&cluster, "tokenusers").await;
     assert_eq!(

@@ -1,5 +1,6 @@
 //! Wakes the tokens that a quota on all their readers has begun or ceased to keep from being
-//! served. Nobody tells the operator of a use, so it looks, once for all tokens of a namespace.
+//! served. Nobody tells the operator of a use, so it looks, once for all tokens of a namespace;
+//! and counts how much of the quotas is used.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::context::Context;
 use crate::directory::{Listed, Place};
 use crate::failure::Failure;
 use crate::kind::{is_deleted, place};
+use crate::metrics::QuotaUse;
 
 /// A token that is served but for quotas.
 struct Candidate {
@@ -30,6 +32,7 @@ struct Candidate {
 pub(crate) async fn follow(context: Arc<Context>) {
     loop {
         tokio::time::sleep(context.timing.quota_check).await;
+        context.metrics.quotas(&uses(&context));
         for (namespace, candidates) in candidates(&context) {
             if let Err(error) = look(&namespace, candidates, &context).await {
                 tracing::warn!(
@@ -40,6 +43,18 @@ pub(crate) async fn follow(context: Arc<Context>) {
             }
         }
     }
+}
+
+/// How much of each quota is used, as their statuses tell it; a default for each user has none.
+fn uses(context: &Context) -> Vec<QuotaUse> {
+    let quotas = context.lists.quotas.state();
+    let uses = quotas.iter().filter_map(|quota| {
+        let DeserializeGuard(readable) = &**quota;
+        let quota = readable.as_ref().ok()?;
+        let used = quota.status.as_ref()?.used?;
+        Some(QuotaUse::of(used, quota.spec.limit))
+    });
+    uses.collect()
 }
 
 async fn look(

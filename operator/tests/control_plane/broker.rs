@@ -1,9 +1,12 @@
 //! A broker of a pod, as far as the vault sees one.
 
+use bursar_vault::{Clock, SystemClock};
 use bursar_wire::digest::report_digest;
 use bursar_wire::metadata::{INCARNATION_ID, INCARNATION_PROOF};
 use bursar_wire::v1alpha1::vault_client::VaultClient;
-use bursar_wire::v1alpha1::{GrantRequest, Granted, Incarnation, ReportRequest, grant_response};
+use bursar_wire::v1alpha1::{
+    AccessRecord, GrantRequest, Granted, Incarnation, ReportRequest, grant_response,
+};
 use tonic::Request;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
@@ -52,12 +55,29 @@ impl Broker {
 
     /// Gives an allowance back, unused.
     pub(crate) async fn close(&mut self, granted: Granted) {
+        self.report(vec![], vec![granted.allowance_id]).await;
+    }
+
+    /// Tells of so many accesses just now.
+    pub(crate) async fn serve(&mut self, granted: &Granted, count: u32) {
+        let now = SystemClock.now().as_millisecond();
+        let served = AccessRecord {
+            allowance_id: granted.allowance_id.clone(),
+            app_name: "app".into(),
+            purpose: "test".into(),
+            count,
+            first_time_ms: now,
+            last_time_ms: now,
+        };
+        self.report(vec![served], vec![]).await;
+    }
+
+    async fn report(&mut self, records: Vec<AccessRecord>, closed: Vec<String>) {
         self.reports += 1;
-        let closed = vec![granted.allowance_id];
         let request = self.request(ReportRequest {
             seq: self.reports,
-            digest: report_digest(&[], &closed, &[]).to_vec(),
-            records: vec![],
+            digest: report_digest(&records, &closed, &[]).to_vec(),
+            records,
             closed_allowance_ids: closed,
             denials: vec![],
         });

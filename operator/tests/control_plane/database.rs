@@ -145,6 +145,41 @@ impl Rows {
         .await
     }
 
+    /// Lapses what its brokers still hold, as the sweep does in its time.
+    pub(crate) async fn lapse(&self) {
+        let lapsed = sqlx::query(
+            "update allowance set state = 'Lapsed', closed_time = now()
+             from tenant where tenant.tenant_id = allowance.tenant_id and namespace = $1
+               and state = 'Open'",
+        )
+        .bind(&self.namespace)
+        .execute(&self.pool)
+        .await
+        .unwrap();
+        assert_ne!(lapsed.rows_affected(), 0);
+    }
+
+    /// Records a use of one of its tokens, just now, outside of any chain.
+    pub(crate) async fn record_use(&self, token: &str) {
+        let recorded = sqlx::query(
+            "insert into access_record
+                 (tenant_id, chain_id, record_no, recorded_time, outcome, user_uid, token_id,
+                  version, service_account_name, app_name, purpose, count, first_time, last_time,
+                  secret_version, mac)
+             select tenant_id, gen_random_uuid(), 1, clock_timestamp(), 'Served', user_uid,
+                    token_id, 1, 'app', 'app', 'test', 1, now(), now(), 1,
+                    decode(repeat('00', 32), 'hex')
+             from token join tenant using (tenant_id)
+             where namespace = $1 and token.name = $2 and deleted_time is null",
+        )
+        .bind(&self.namespace)
+        .bind(token)
+        .execute(&self.pool)
+        .await
+        .unwrap();
+        assert_eq!(recorded.rows_affected(), 1);
+    }
+
     /// Every row of the namespace with the transaction that wrote it.
     pub(crate) async fn snapshot(&self) -> Vec<String> {
         let tables = [

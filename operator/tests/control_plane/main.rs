@@ -33,4 +33,5 @@ mod recreated;
 mod replicas;
 mod starting;
 mod tokens;
+mod told;
 mod users;

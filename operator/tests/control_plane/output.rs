@@ -65,7 +65,15 @@ async fn kubectl_get_shows_each_token_and_user_in_one_line() {
         tokens,
         [
             vec![
-                "NAME", "READY", "USABLE", "REASON", "USER", "PROVIDER", "VERSION", "EXPIRES"
+                "NAME",
+                "READY",
+                "USABLE",
+                "REASON",
+                "USER",
+                "PROVIDER",
+                "VERSION",
+                "EXPIRES",
+                "LAST USED"
             ],
             vec![
                 "github",
@@ -156,9 +164,17 @@ async fn every_metric_on_the_page_is_in_the_reference_with_its_type() {
             .any(|(name, _)| name.starts_with("bursar_vault_")),
         "the vault's are on the same page: {types:?}"
     );
+    let mut rows = Vec::new();
     for (name, type_) in types {
         let suffix = if type_ == "counter" { "_total" } else { "" };
         let row = format!("| `{name}{suffix}` | {type_} |");
         assert!(reference.contains(&row), "no row {row:?}");
+        rows.push(row);
+    }
+    // And the other way round.
+    for line in reference.lines() {
+        let of_operator = line.starts_with("| `bursar_") && !line.starts_with("| `bursar_broker_");
+        let shown = rows.iter().any(|row| line.starts_with(row));
+        assert!(shown || !of_operator, "not on the page: {line}");
     }
 }

@@ -7,6 +7,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::calls::Calls;
+
 /// The metrics of one replica's vault service.
 #[derive(Clone, Default)]
 pub(crate) struct Metrics {
@@ -25,6 +27,10 @@ pub(crate) struct Metrics {
     pub(crate) resyncs: Counter,
     pub(crate) unaccounted: Counter,
     pub(crate) failed_sweeps: Counter,
+    pub(crate) allowances_open: Gauge,
+    pub(crate) lapsed: Counter,
+    pub(crate) records: Counter,
+    pub(crate) calls: Calls,
     pub(crate) failed_trims: Counter,
     pub(crate) audit_days_ahead: Gauge,
 }
@@ -258,6 +264,18 @@ impl Metrics {
             metrics.failed_sweeps.clone(),
         );
         registry.register(
+            "allowances_open",
+            "Allowances that brokers of all replicas hold, as of the last sweep",
+            metrics.allowances_open.clone(),
+        );
+        registry.register(
+            "allowances_lapsed",
+            "Allowances that brokers did not give back in time",
+            metrics.lapsed.clone(),
+        );
+        registry.register("records", "Access records written", metrics.records.clone());
+        metrics.calls.register(registry);
+        registry.register(
             "failed_trims",
             "Times that rows without use could not be deleted",
             metrics.failed_trims.clone(),
@@ -293,6 +311,7 @@ impl Metrics {
         for outcome in Told::ALL {
             drop(self.denials_told.get_or_create(&ToldLabels { outcome }));
         }
+        self.calls.start_at_zero();
         for reason in Fenced::ALL {
             drop(self.fenced.get_or_create(&FenceLabels { reason }));
         }
@@ -343,6 +362,8 @@ mod tests {
             "denials_told_total{outcome=\"Dropped\"}",
             "incarnations_fenced_total{reason=\"Replaced\"}",
             "incarnations_fenced_total{reason=\"ReportUntrue\"}",
+            "call_duration_seconds_count{call=\"Report\"}",
+            "database_errors_total{kind=\"Refused\"}",
         ] {
             let line = format!("bursar_vault_{series} 0\n");
             assert!(text.contains(&line), "{line}{text}");

@@ -22,6 +22,7 @@ mod answer;
 mod account_token;
 mod ask_back;
 mod attach;
+mod calls;
 mod connection;
 mod count;
 mod damage;
@@ -69,6 +70,7 @@ use crate::db_time::DbTime;
 use crate::error::{Category, DatabaseError};
 use crate::rows::Operation;
 use crate::vault::Vault;
+use calls::Call;
 use connection::Place;
 use error::CallError;
 use feed::Position;
@@ -265,7 +267,13 @@ impl VaultService {
     ) -> Result<Response<A>, Status> {
         let (shown, _turn, request) = self.in_turn(request).await?;
         let claimed = self.claim(shown.id, shown.proof).await?;
-        let answer = self.on_record(call(claimed, request).await).await?;
+        self.answer(call(claimed, request).await).await
+    }
+
+    /// What a call is answered with. Damage that it met is put on record.
+    async fn answer<A>(&self, result: Result<A, CallError>) -> Result<Response<A>, Status> {
+        let answer = self.on_record(result).await;
+        let answer = answer.inspect_err(|error| self.metrics().calls.failed(error))?;
         Ok(Response::new(answer))
     }
 
@@ -293,7 +301,9 @@ impl vault_server::Vault for VaultService {
     ) -> Result<Response<v1alpha1::AttachResponse>, Status> {
         let place = request.extensions().get::<Place>().cloned();
         let place = place.ok_or(CallError::Unauthenticated)?;
-        let answer = VaultService::attach(self, &place, request.into_inner()).await?;
+        let answer = VaultService::attach(self, &place, request.into_inner());
+        let answer = self.metrics().calls.timed(Call::Attach, answer).await;
+        let answer = answer.inspect_err(|error| self.metrics().calls.failed(error))?;
         Ok(Response::new(answer))
     }
 
@@ -313,19 +323,22 @@ impl vault_server::Vault for VaultService {
         &self,
         request: Request<v1alpha1::GrantRequest>,
     ) -> Result<Response<v1alpha1::GrantResponse>, Status> {
-        let (shown, mut turn, wish) = self.in_turn(request).await?;
-        let answer = VaultService::grant(self, &shown, &mut turn, wish).await;
-        Ok(Response::new(self.on_record(answer).await?))
+        let grant = async {
+            let (shown, mut turn, wish) = self.in_turn(request).await?;
+            self.answer(VaultService::grant(self, &shown, &mut turn, wish).await)
+                .await
+        };
+        self.metrics().calls.timed(Call::Grant, grant).await
     }
 
     async fn report(
         &self,
         request: Request<v1alpha1::ReportRequest>,
     ) -> Result<Response<v1alpha1::ReportResponse>, Status> {
-        self.proven(request, async |claimed, batch| {
+        let answer = self.proven(request, async |claimed, batch| {
             VaultService::report(self, claimed, batch).await
-        })
-        .await
+        });
+        self.metrics().calls.timed(Call::Report, answer).await
     }
 
     async fn describe_user(

@@ -56,8 +56,7 @@ impl VaultService {
         claimed: Claimed,
         request: ReportRequest,
     ) -> Result<ReportResponse, CallError> {
-        let taken = self.take(&claimed, &request).await;
-        match self.on_record(taken).await {
+        match self.take(&claimed, &request).await {
             Ok(Verdict::Recorded) => self.metrics().report(Taken::Recorded),
             Ok(Verdict::Repeated) => self.metrics().report(Taken::Repeated),
             Ok(Verdict::Untrue(why)) => {
@@ -91,7 +90,7 @@ impl VaultService {
         let report = Report::read(request);
         let mut transaction = self.vault().pool().begin().await?;
         let opened = self.open_report(&mut transaction, claimed, &report).await?;
-        let mut denials_recorded = 0;
+        let (mut written, mut denials_recorded) = (0, 0);
         let verdict = match (place(&opened.running, request)?, report) {
             (Place::Repeated, _) => Verdict::Repeated,
             (Place::Changed, _) => Verdict::Untrue(Untrue::Changed),
@@ -114,6 +113,7 @@ impl VaultService {
                     let key = keys.audit_key(&mut transaction).await?;
                     let records = audit::chained(key, chain, head, now, records);
                     store(&mut transaction, claimed, request, &effects, &records).await?;
+                    written = records.len() as u64;
                     Verdict::Recorded
                 }
                 Err(untrue) => Verdict::Untrue(untrue),
@@ -128,6 +128,7 @@ impl VaultService {
             let dropped = denials.len() - denials_recorded;
             self.metrics().told(Told::Dropped, dropped);
         }
+        self.metrics().records.inc_by(written);
         Ok(verdict)
     }
 

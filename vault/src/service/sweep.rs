@@ -47,6 +47,7 @@ impl VaultService {
 
     async fn sweep_once(&self, in_contact: Duration) -> Result<(), CallError> {
         self.count_attached().await?;
+        self.count_open().await?;
         self.provide_partitions().await?;
         if in_contact >= self.review_period() + self.settings().review_grace {
             self.fence_overdue().await?;
@@ -131,7 +132,7 @@ impl VaultService {
                select allowance_id, user_uid, token_id, version, service_account_name,
                       granted - used as "unaccounted!", granted_time as "granted_time: DbTime",
                       expires_time as "expires_time: DbTime"
-               from lapsed where granted > used order by granted_time"#,
+               from lapsed order by granted_time"#,
             tenant,
             incarnation,
             grace,
@@ -142,17 +143,24 @@ impl VaultService {
             .iter()
             .map(|row| u64::from(row.unaccounted.unsigned_abs()));
         let accesses: u64 = accesses.sum();
-        let records = lapsed.into_iter().map(|row| Record {
-            allowance_id: Some(row.allowance_id),
-            user_uid: Some(row.user_uid),
-            token_id: Some(row.token_id),
-            version: Some(row.version),
-            service_account_name: row.service_account_name,
-            count: row.unaccounted,
-            ..Record::new(Outcome::Unaccounted, row.granted_time, row.expires_time)
-        });
-        audit::append(&mut transaction, &keys, incarnation, records.collect()).await?;
+        let allowances = lapsed.len() as u64;
+        let open = lapsed.into_iter().filter(|row| row.unaccounted > 0);
+        let records: Vec<Record> = open
+            .map(|row| Record {
+                allowance_id: Some(row.allowance_id),
+                user_uid: Some(row.user_uid),
+                token_id: Some(row.token_id),
+                version: Some(row.version),
+                service_account_name: row.service_account_name,
+                count: row.unaccounted,
+                ..Record::new(Outcome::Unaccounted, row.granted_time, row.expires_time)
+            })
+            .collect();
+        let written = records.len() as u64;
+        audit::append(&mut transaction, &keys, incarnation, records).await?;
         transaction.commit().await?;
+        self.metrics().lapsed.inc_by(allowances);
+        self.metrics().records.inc_by(written);
         self.metrics().unaccounted.inc_by(accesses);
         if accesses > 0 {
             tracing::warn!(%tenant, %incarnation, accesses, "a broker never accounted for accesses");
@@ -196,6 +204,16 @@ impl VaultService {
         .fetch_one(self.vault().pool())
         .await?;
         self.set_attached(attached.unsigned_abs());
+        Ok(())
+    }
+
+    async fn count_open(&self) -> Result<(), CallError> {
+        let open = sqlx::query_scalar!(
+            r#"select count(*) as "count!" from allowance where state = 'Open'"#
+        )
+        .fetch_one(self.vault().pool())
+        .await?;
+        self.metrics().allowances_open.set(open);
         Ok(())
     }
 

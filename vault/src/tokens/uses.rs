@@ -11,7 +11,7 @@ use crate::vault::Vault;
 pub struct TokenUse {
     /// Which token.
     pub token: TokenId,
-    /// When, by its broker's clock, but never after it was recorded.
+    /// When it was recorded: what its broker says of the time is a claim, and late by moments.
     pub time: DbTime,
     /// The service account of the pod that used it.
     pub service_account_name: String,
@@ -29,10 +29,10 @@ impl Vault {
         let now = db_now(&mut connection).await?;
         let rows = sqlx::query!(
             r#"select distinct on (token_id) token_id as "token_id!", service_account_name,
-                      least(last_time, recorded_time) as "time!: DbTime"
+                      recorded_time as "time!: DbTime"
                from access_record
                where recorded_time > $1 and outcome = 'Served' and token_id is not null
-               order by token_id, least(last_time, recorded_time) desc"#,
+               order by token_id, recorded_time desc"#,
             after as _,
         )
         .fetch_all(&mut *connection)

@@ -47,6 +47,13 @@ async fn what_is_never_accounted_for_is_recorded_once_and_corrected_by_a_late_re
     assert_eq!(bed.count(records).await, 2);
     let metric = "bursar_vault_unaccounted_accesses_total";
     assert_eq!(replica.metric(metric) + second.metric(metric), 190);
+    let metric = "bursar_vault_allowances_lapsed_total";
+    assert_eq!(replica.metric(metric) + second.metric(metric), 2);
+    // And the one of the report.
+    let metric = "bursar_vault_records_total";
+    assert_eq!(replica.metric(metric) + second.metric(metric), 3);
+    let reports = "bursar_vault_call_duration_seconds_count{call=\"Report\"}";
+    assert_eq!(replica.metric(reports), 1);
 
     // The broker was cut off and comes back with what it served.
     let closed = vec![first.allowance_id.clone()];
@@ -106,6 +113,7 @@ async fn nothing_lapses_before_brokers_had_time_to_report_to_this_replica() {
             .await,
         1
     );
+    assert_eq!(replica.metric("bursar_vault_allowances_open"), 1);
     replica.stop().await;
 }
 

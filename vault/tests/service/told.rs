@@ -13,7 +13,7 @@ fn at(millisecond: i64) -> DbTime {
 }
 
 #[tokio::test]
-async fn the_last_use_of_each_token_is_told_with_its_reader_and_never_after_it_was_recorded() {
+async fn the_last_use_on_record_of_each_token_is_told_with_its_reader() {
     let bed = Bed::new("told_uses").await;
     let team = bed.team("team").await;
     let mut ana = crate::support::user("ana");
@@ -36,21 +36,22 @@ async fn the_last_use_of_each_token_is_told_with_its_reader_and_never_after_it_w
     let of_app = app.granted("ana", "github").await;
     let of_job = job.granted("ana", "github").await;
     let of_slack = job.granted("ana", "slack").await;
-    // One whose clock is far ahead.
+    // What brokers say of the time does not matter.
     let ahead = at_time(served(&of_slack, 1), 4_000_000_000_000);
-    job.report(vec![at_time(served(&of_job, 1), 5_000), ahead], vec![])
+    app.report(vec![at_time(served(&of_app, 1), 5_000)], vec![])
         .await
         .unwrap();
-    app.report(vec![at_time(served(&of_app, 1), 4_000)], vec![])
+    job.report(vec![at_time(served(&of_job, 1), 4_000), ahead], vec![])
         .await
         .unwrap();
 
     let (uses, now) = vault.token_uses(before).await.unwrap();
     assert_eq!(uses.len(), 2);
     let used = |token: &TokenSpec| uses.iter().find(|used| used.token == token.id).unwrap();
-    assert_eq!(used(&github).time, at(5_000));
     assert_eq!(used(&github).service_account_name, "job");
-    assert!(before < used(&slack).time && used(&slack).time <= now);
+    for token in [&github, &slack] {
+        assert!(before < used(token).time && used(token).time <= now);
+    }
     let (none, _) = vault.token_uses(now).await.unwrap();
     assert_eq!(none, [], "all was recorded before");
     replica.stop().await;
