@@ -8,7 +8,8 @@ use crate::wrk::{Load, Measured, Wrk, WrkError};
 
 /// Connections to measure with, in rising order; the design sets a target for 64.
 pub const CONNECTIONS: [u32; 3] = [1, 64, 256];
-const CONNECTIONS_OF_TARGET: u32 = 64;
+/// The number of connections that the design speaks of.
+pub const CONNECTIONS_OF_TARGET: u32 = 64;
 
 /// Short and many, so that what else the machine does meets both servers alike.
 const ROUNDS: usize = 7;
@@ -24,25 +25,27 @@ pub struct Pair<'a> {
     pub broker: &'a str,
 }
 
-/// Measures both servers at this number of connections. Gives also how many
-/// requests the broker has answered.
+/// Measures both servers at this number of connections, and calls it `name`. Gives
+/// also how many requests the broker has answered.
 ///
 /// # Errors
 /// When a single request failed, or wrk did.
 pub async fn measure(
     wrk: &Wrk<'_>,
     pair: Pair<'_>,
+    name: &str,
     connections: u32,
 ) -> Result<(Vec<Row>, u64), WrkError> {
-    eprintln!("bench: hot path, {} ...", in_words(connections));
+    eprintln!("bench: {name}, {} ...", in_words(connections));
     let compared = Compared::run(wrk, pair, connections).await?;
     let accesses = compared.broker.iter().map(|round| round.requests).sum();
-    let mut rate = compared.row("", "requests/s", |measured| measured.requests_per_second);
+    let row = |suffix, unit, figure| compared.row(name, suffix, unit, figure);
+    let mut rate = row("", "requests/s", |measured| measured.requests_per_second);
     if connections == CONNECTIONS_OF_TARGET {
         rate = rate.target(Target::RatioAtLeast(0.8));
     }
-    let p50 = compared.row(" p50", "ms", |measured| measured.p50_ms);
-    let p99 = compared.row(" p99", "ms", |measured| measured.p99_ms);
+    let p50 = row(" p50", "ms", |measured| measured.p50_ms);
+    let p99 = row(" p99", "ms", |measured| measured.p99_ms);
     Ok((vec![rate, p50, p99], accesses))
 }
 
@@ -65,7 +68,8 @@ pub async fn control(wrk: &Wrk<'_>, one: &str, other: &str) -> Result<Row, WrkEr
         broker: other,
     };
     let compared = Compared::run(wrk, pair, CONNECTIONS_OF_TARGET).await?;
-    let mut row = compared.row("", "requests/s", |measured| measured.requests_per_second);
+    let rate = |measured: &Measured| measured.requests_per_second;
+    let mut row = compared.row("control", "", "requests/s", rate);
     row.name = "control: bare server over another of its kind".to_owned();
     Ok(row)
 }
@@ -106,11 +110,17 @@ impl Compared {
         Ok(compared)
     }
 
-    fn row(&self, suffix: &str, unit: &'static str, figure: fn(&Measured) -> f64) -> Row {
+    fn row(
+        &self,
+        name: &str,
+        suffix: &str,
+        unit: &'static str,
+        figure: fn(&Measured) -> f64,
+    ) -> Row {
         let value = median(&self.broker, figure);
         let baseline = median(&self.bare, figure);
         Row::new(
-            format!("hot path, {}{suffix}", in_words(self.connections)),
+            format!("{name}, {}{suffix}", in_words(self.connections)),
             value,
             unit,
         )

@@ -15,21 +15,27 @@ use crate::memory::{self, MemoryError};
 use crate::misses::{self, MissesError};
 use crate::revocation::{self, RevocationError};
 use crate::row::{Row, Target};
+use crate::scale::ScaleError;
 use crate::secret_change::{self, ChangeError};
+use crate::shared_quota::SharedQuotaError;
 use crate::simulated::VaultAddress;
 use crate::team::{SERVICE_ACCOUNT, Team, TeamError};
 use crate::workload::{ACCESS_PATH, Connection, WorkloadError};
 use crate::wrk::{Request, Wrk, WrkError};
-use crate::{limits, machine, startup};
+use crate::{limits, machine, scale, shared_quota, startup};
 
 const NAMESPACE: &str = "bench";
 const POD: &str = "bench";
 /// The token that is asked for again and again.
 const TOKEN: &str = "hot";
+const VALUE: &str = "a-value-as-long-as-many-a-real-token";
+/// The same with a quota that has plenty left.
+const COUNTED_TOKEN: &str = "counted";
+const PLENTY: u64 = 1_000_000_000_000;
 /// The name in the vault's certificate: that of its Service.
 const VAULT_NAME: &str = "bursar-vault.bursar-system.svc";
-/// A whole run takes a third of it.
-const LIMIT: Duration = Duration::from_secs(15 * 60);
+/// A whole run takes half of it.
+const LIMIT: Duration = Duration::from_secs(30 * 60);
 /// A broker is idle when nobody has asked it for anything for this long.
 const IDLE: Duration = Duration::from_secs(5);
 
@@ -75,6 +81,12 @@ pub enum RunError {
     /// Row on revocations.
     #[error(transparent)]
     Revocation(#[from] RevocationError),
+    /// Rows on a quota that many pods share.
+    #[error(transparent)]
+    SharedQuota(#[from] SharedQuotaError),
+    /// Rows on many brokers.
+    #[error(transparent)]
+    Scale(#[from] ScaleError),
     /// The CA is unusable.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -105,10 +117,14 @@ pub enum Part {
     Change,
     /// Revocations.
     Revocation,
+    /// The last tenth of a quota that many pods share.
+    Quota,
+    /// Reports of many brokers.
+    Scale,
 }
 
 /// What is measured, and how much of it.
-#[derive(Debug, Clone, Copy, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct Plan {
     /// Measure this part alone
     #[arg(long, value_name = "PART")]
@@ -116,6 +132,13 @@ pub struct Plan {
     /// How many brokers are attached when a token is revoked
     #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
     pub brokers: usize,
+    /// How many pods share a quota
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    pub pods: usize,
+    /// How many simulated brokers report at once, in rising order
+    #[arg(long, value_name = "COUNTS", value_delimiter = ',',
+        default_values_t = [10, 100, 1_000, 10_000])]
+    pub reporting: Vec<usize>,
 }
 
 /// Measures what is planned on the testbed that `testbed exec` has started around this
@@ -155,8 +178,52 @@ async fn measure(plan: Plan) -> Result<Vec<Row>, RunError> {
     if asked_for(Part::Revocation) {
         rows.extend(scene.revocation(&broker, plan.brokers).await?);
     }
+    if asked_for(Part::Quota) {
+        let place = shared_quota::Place {
+            testbed: scene.testbed,
+            team: &scene.team,
+            vault_url: &scene.operator.vault_url(),
+            database_url: scene.database_url(),
+        };
+        rows.extend(shared_quota::measure(place, &broker, plan.pods).await?);
+    }
+    if asked_for(Part::Scale) {
+        rows.extend(scale::measure(scene.testbed, &plan.reporting).await?);
+    }
     Ok(rows)
 }
+
+/// A token that is asked for as fast as can be.
+struct HotToken {
+    name: &'static str,
+    /// What the rows are called.
+    path: &'static str,
+    memory: &'static str,
+    quota: &'static str,
+    calls_below: f64,
+    connections: &'static [u32],
+    with_control: bool,
+}
+
+const WITHOUT_QUOTA: HotToken = HotToken {
+    name: TOKEN,
+    path: "hot path",
+    memory: "broker memory, under load",
+    quota: "no quota",
+    calls_below: 0.5,
+    connections: &CONNECTIONS,
+    with_control: true,
+};
+
+const WITH_QUOTA: HotToken = HotToken {
+    name: COUNTED_TOKEN,
+    path: "hot path with a quota",
+    memory: "broker memory, under load with a quota",
+    quota: "quota plentiful",
+    calls_below: 1.0,
+    connections: &[hot_path::CONNECTIONS_OF_TARGET],
+    with_control: false,
+};
 
 impl<'a> Scene<'a> {
     async fn set(testbed: &'a Handle, operator: &'a Operator) -> Result<Self, RunError> {
@@ -165,8 +232,7 @@ impl<'a> Scene<'a> {
             .create_service_account(&namespace, SERVICE_ACCOUNT)
             .await?;
         let team = Team::onboard(testbed.client().await?, &namespace).await?;
-        team.add_token(TOKEN, "a-value-as-long-as-many-a-real-token")
-            .await?;
+        team.add_token(TOKEN, VALUE).await?;
         let pod = Pod::create(testbed, &namespace, POD, &operator.vault_url()).await?;
         Ok(Self {
             testbed,
@@ -189,13 +255,16 @@ impl<'a> Scene<'a> {
                 .target(Target::AtMost(12.0))
                 .how("VmRSS; attached, nothing served yet"),
         ];
-        rows.extend(self.hot_path(broker).await?);
+        rows.extend(self.hot_path(broker, &WITHOUT_QUOTA).await?);
+        self.team.add_token(COUNTED_TOKEN, VALUE).await?;
+        self.team.add_quota(COUNTED_TOKEN, PLENTY).await?;
+        rows.extend(self.hot_path(broker, &WITH_QUOTA).await?);
         rows.extend(misses::measure(&self.team, broker, self.database_url()).await?);
         Ok(rows)
     }
 
-    async fn hot_path(&self, broker: &Broker) -> Result<Vec<Row>, RunError> {
-        let body = Broker::access_body(TOKEN);
+    async fn hot_path(&self, broker: &Broker, token: &HotToken) -> Result<Vec<Row>, RunError> {
+        let body = Broker::access_body(token.name);
         let mut connection = Connection::open(broker.address()).await?;
         let response = connection.access(broker.bearer(), &body).await?;
         let answer = Answer::of(response.status, &response.headers, response.body.into())?;
@@ -217,12 +286,13 @@ impl<'a> Scene<'a> {
         };
         let mut rows = Vec::new();
         let mut accesses = 0;
-        for connections in CONNECTIONS {
-            let (measured, answered) = hot_path::measure(&wrk, pair, connections).await?;
+        for &connections in token.connections {
+            let (measured, answered) =
+                hot_path::measure(&wrk, pair, token.path, connections).await?;
             rows.extend(measured);
             accesses += answered;
             let peak = memory::of(broker.pid())?.peak_mb;
-            let name = format!("broker memory, under load, {}", in_words(connections));
+            let name = format!("{}, {}", token.memory, in_words(connections));
             let row = Row::new(name, peak, "MB").target(Target::AtMost(16.0));
             rows.push(row.how("VmHWM: the most since it was started"));
         }
@@ -230,11 +300,17 @@ impl<'a> Scene<'a> {
         #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
         let per_100 = calls.total() * 100.0 / accesses as f64;
         rows.push(
-            Row::new("vault calls per 100 accesses, no quota", per_100, "calls")
-                .target(Target::Below(0.5))
-                .how("grants and reports over all rounds of the hot path"),
+            Row::new(
+                format!("vault calls per 100 accesses, {}", token.quota),
+                per_100,
+                "calls",
+            )
+            .target(Target::Below(token.calls_below))
+            .how("grants and reports over all rounds of the hot path"),
         );
-        rows.push(hot_path::control(&wrk, &bare.url(), &other.url()).await?);
+        if token.with_control {
+            rows.push(hot_path::control(&wrk, &bare.url(), &other.url()).await?);
+        }
         Ok(rows)
     }
 

@@ -11,7 +11,8 @@ use bursar_wire::v1alpha1::event::Event as Kind;
 use bursar_wire::v1alpha1::grant_response::Answer;
 use bursar_wire::v1alpha1::vault_client::VaultClient;
 use bursar_wire::v1alpha1::{
-    AttachRequest, Event, GrantRequest, Incarnation, ReportRequest, WatchRequest,
+    AccessRecord, AttachRequest, Event, GrantRequest, Granted, Incarnation, ReportRequest,
+    WatchRequest,
 };
 use bursar_wire::{PROTOCOL_MAX, PROTOCOL_MIN, metadata};
 use rustls::ClientConfig;
@@ -29,8 +30,13 @@ const ATTACH_LIMIT: Duration = Duration::from_secs(120);
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
 
-/// Accesses asked for at a time; none of them is ever served.
+/// Accesses asked for at a time when none of them is ever served.
 const WANT: u32 = 100;
+/// The same for those that are reported as served: the most that is granted.
+const WANT_SERVED: u32 = 5_000;
+
+/// When simulated accesses claim to have been, in milliseconds since the Unix epoch.
+const RECORDED_MS: i64 = 1_800_000_000_000;
 
 /// Why a simulated broker could not do its part.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +93,8 @@ pub struct SimulatedBroker {
     report_seq: u64,
     /// Allowance ids, and to which of the tokens asked for they belong.
     held: HashMap<String, usize>,
+    /// What is reported as served, and how many accesses are left of it.
+    serving: Option<(String, u32)>,
     /// Calls that had to be made again, because the vault was too busy.
     retries: u64,
 }
@@ -124,6 +132,7 @@ impl SimulatedBroker {
             request_no: 0,
             report_seq: 0,
             held: HashMap::new(),
+            serving: None,
             retries: 0,
         };
         // Before it comes what this broker missed, and who signs the workloads' tokens.
@@ -137,35 +146,82 @@ impl SimulatedBroker {
     /// When one of them is denied.
     pub async fn hold(&mut self, user: &str, tokens: &[String]) -> Result<(), SimulatedError> {
         for (index, token) in tokens.iter().enumerate() {
-            self.request_no += 1;
-            let request = GrantRequest {
-                request_no: self.request_no,
-                user_id: user.to_owned(),
-                token: Some(token.clone()),
-                want: WANT,
-                waiting: 1,
-            };
-            let call = || {
-                let (mut client, request) = (self.client.clone(), self.shown(request.clone()));
-                async move { client.grant(request).await }
-            };
-            let (response, retries) = until_available("Grant", call).await?;
-            self.retries += retries;
-            match response.answer {
-                Some(Answer::Granted(granted)) => self.held.insert(granted.allowance_id, index),
-                Some(Answer::Denied(denied)) => {
-                    return Err(SimulatedError::Denied {
-                        token: token.clone(),
-                        code: denied.code,
-                    });
-                }
-                // Nothing changes and nothing is lost here.
-                Some(Answer::AskAgain(_)) | None => {
-                    return Err(SimulatedError::Protocol("a grant without an answer"));
-                }
-            };
+            let granted = self.grant(user, token, WANT).await?;
+            self.held.insert(granted.allowance_id, index);
         }
         Ok(())
+    }
+
+    async fn grant(
+        &mut self,
+        user: &str,
+        token: &str,
+        want: u32,
+    ) -> Result<Granted, SimulatedError> {
+        self.request_no += 1;
+        let request = GrantRequest {
+            request_no: self.request_no,
+            user_id: user.to_owned(),
+            token: Some(token.to_owned()),
+            want,
+            waiting: 1,
+        };
+        let call = || {
+            let (mut client, request) = (self.client.clone(), self.shown(request.clone()));
+            async move { client.grant(request).await }
+        };
+        let (response, retries) = until_available("Grant", call).await?;
+        self.retries += retries;
+        match response.answer {
+            Some(Answer::Granted(granted)) => Ok(granted),
+            Some(Answer::Denied(denied)) => Err(SimulatedError::Denied {
+                token: token.to_owned(),
+                code: denied.code,
+            }),
+            // Nothing changes and nothing is lost here.
+            Some(Answer::AskAgain(_)) | None => {
+                Err(SimulatedError::Protocol("a grant without an answer"))
+            }
+        }
+    }
+
+    /// Reports as many records of one access each, with a purpose of its own each, as if
+    /// they had been served; takes an allowance for them first when there is none.
+    ///
+    /// # Errors
+    /// When the allowance is denied or the report refused.
+    pub async fn report_served(
+        &mut self,
+        user: &str,
+        token: &str,
+        records: u32,
+    ) -> Result<(), SimulatedError> {
+        let mut closed = Vec::new();
+        let (id, left) = match self.serving.take() {
+            Some((id, left)) if left >= records => (id, left),
+            used_up => {
+                closed.extend(used_up.map(|(id, _)| id));
+                let granted = self.grant(user, token, WANT_SERVED).await?;
+                (granted.allowance_id, granted.units)
+            }
+        };
+        let record = |n| AccessRecord {
+            allowance_id: id.clone(),
+            app_name: "bench".to_owned(),
+            purpose: format!("measure {n}"),
+            count: 1,
+            first_time_ms: RECORDED_MS,
+            last_time_ms: RECORDED_MS,
+        };
+        let records_of_it = (0..records).map(record).collect();
+        self.report(records_of_it, closed).await?;
+        self.serving = Some((id, left.saturating_sub(records)));
+        Ok(())
+    }
+
+    /// Calls that had to be made again so far, because the vault was too busy.
+    pub fn retries(&self) -> u64 {
+        self.retries
     }
 
     /// Does as the vault says, and tells of it, until nothing is held any more. Gives
@@ -186,7 +242,7 @@ impl SimulatedBroker {
             for token in &stopped {
                 let _ = told.send(Told::Stopped(*token, at));
             }
-            self.close(ids).await?;
+            self.report(Vec::new(), ids).await?;
             for token in stopped {
                 let _ = told.send(Told::Closed(token));
             }
@@ -194,13 +250,17 @@ impl SimulatedBroker {
         Ok(self.retries)
     }
 
-    async fn close(&mut self, allowance_ids: Vec<String>) -> Result<(), SimulatedError> {
+    async fn report(
+        &mut self,
+        records: Vec<AccessRecord>,
+        closed_allowance_ids: Vec<String>,
+    ) -> Result<(), SimulatedError> {
         self.report_seq += 1;
         let report = ReportRequest {
             seq: self.report_seq,
-            digest: report_digest(&[], &allowance_ids, &[]).to_vec(),
-            records: Vec::new(),
-            closed_allowance_ids: allowance_ids,
+            digest: report_digest(&records, &closed_allowance_ids, &[]).to_vec(),
+            records,
+            closed_allowance_ids,
             denials: Vec::new(),
         };
         let call = || {

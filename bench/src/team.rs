@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use bursar_crds::conditions::Condition;
 use bursar_crds::names::{
     ONBOARDED_CLUSTER_ROLE, OPERATOR_NAMESPACE, OPERATOR_SERVICE_ACCOUNT, SOURCE_LABEL,
     SOURCE_LABEL_VALUE,
 };
-use bursar_crds::{StoredToken, TokenUser};
+use bursar_crds::{StoredToken, TokenQuota, TokenUser};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -42,6 +43,13 @@ pub enum TeamError {
         name: String,
         /// The reason in its status.
         reason: String,
+    },
+    /// The operator does not put the quota in force.
+    #[error("TokenQuota {name} is not ready after {} s; look at the operator's log",
+        USABLE_LIMIT.as_secs())]
+    QuotaNotReady {
+        /// The object.
+        name: String,
     },
 }
 
@@ -117,6 +125,36 @@ impl Team {
         }))
         .await?;
         self.until_usable(name).await
+    }
+
+    /// Limits how often the token may be read, for all time, and waits until the limit
+    /// is in force.
+    ///
+    /// # Errors
+    /// When the API server refuses, or the quota is not ready within a minute.
+    pub async fn add_quota(&self, token: &str, limit: u64) -> Result<(), TeamError> {
+        self.create::<TokenQuota>(json!({
+            "apiVersion": "bursar.dev/v1alpha1",
+            "kind": "TokenQuota",
+            "metadata": { "name": token },
+            "spec": {
+                "subject": { "tokenRef": { "name": token } },
+                "counter": "accesses",
+                "limit": limit,
+                "window": { "type": "Lifetime" },
+            },
+        }))
+        .await?;
+        let quotas = self.api::<TokenQuota>();
+        let ready = bursar_testbed::until(USABLE_LIMIT, USABLE_POLL, async || {
+            let status = quotas.get(token).await.ok()?.status?;
+            let is_ready = |it: &Condition| it.type_ == "Ready" && it.status == "True";
+            status.conditions.iter().any(is_ready).then_some(())
+        })
+        .await;
+        ready.ok_or_else(|| TeamError::QuotaNotReady {
+            name: token.to_owned(),
+        })
     }
 
     /// Puts another value into the token's Secret.
