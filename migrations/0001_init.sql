@@ -552,6 +552,69 @@ begin
 end
 $$;
 
+-- An allowance as a report needs it.
+create type held_allowance as (
+    allowance_id uuid, granted integer, used integer, returned integer, state text,
+    user_uid uuid, token_id uuid, version integer, service_account_name text,
+    granted_time timestamptz, expires_time timestamptz
+);
+
+-- Locks an incarnation for a report, and reads what that needs: its row, those of the
+-- allowances that are its own, and the head of its chain.
+create function open_report(p_tenant uuid, p_incarnation uuid, p_allowances uuid[])
+returns table (
+    pod_uid text, pod_name text, service_account_name text, service_account_uid text,
+    review_due_time timestamptz, key_version integer, mac bytea, fenced boolean,
+    last_report_seq bigint, last_report_digest bytea,
+    last_request_no bigint, last_allowance_id uuid,
+    held held_allowance[], head_no bigint, head_time timestamptz, head_mac bytea,
+    began timestamptz, read_at timestamptz
+) language plpgsql as $$
+begin
+    perform from incarnation i
+    where i.tenant_id = p_tenant and i.incarnation_id = p_incarnation
+    for no key update;
+    -- A statement of its own sees what was committed while the first one waited.
+    return query
+    select i.pod_uid, i.pod_name, i.service_account_name, i.service_account_uid,
+           i.review_due_time, i.key_version, i.mac, i.fenced_time is not null,
+           i.last_report_seq, i.last_report_digest, i.last_request_no, i.last_allowance_id,
+           array(
+               select row(a.allowance_id, a.granted, a.used, a.returned, a.state, a.user_uid,
+                          a.token_id, a.version, a.service_account_name, a.granted_time,
+                          a.expires_time)::held_allowance
+               from allowance a
+               where a.tenant_id = p_tenant and a.incarnation_id = p_incarnation
+                 and a.allowance_id = any(p_allowances)),
+           h.record_no, h.recorded_time, h.mac, now(), clock_timestamp()
+    from incarnation i
+    left join audit_chain h on h.tenant_id = i.tenant_id and h.chain_id = i.incarnation_id
+    where i.tenant_id = p_tenant and i.incarnation_id = p_incarnation;
+end
+$$;
+
+-- Writes all that a report changes, behind open_report in its transaction.
+create function store_report(
+    p_tenant uuid, p_incarnation uuid, p_seq bigint, p_digest bytea,
+    p_allowances uuid[], p_used integer[], p_returned integer[], p_states text[],
+    p_refunded uuid[], p_units integer[], p_records access_record[]
+) returns void language plpgsql as $$
+begin
+    update allowance a set used = n.used, returned = n.returned, state = n.state
+    from unnest(p_allowances, p_used, p_returned, p_states)
+         as n (allowance_id, used, returned, state)
+    where a.tenant_id = p_tenant and a.allowance_id = n.allowance_id;
+    if cardinality(p_refunded) > 0 then
+        perform refund(p_tenant, p_refunded, p_units);
+    end if;
+    if cardinality(p_records) > 0 then
+        perform append_records(p_records);
+    end if;
+    update incarnation set last_report_seq = p_seq, last_report_digest = p_digest
+    where tenant_id = p_tenant and incarnation_id = p_incarnation;
+end
+$$;
+
 -- Makes the partitions of access_record for today and the 7 days after it, in UTC.
 -- There is no other partition: without one for its day a record is refused.
 create function create_audit_partitions() returns void

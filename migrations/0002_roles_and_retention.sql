@@ -6,10 +6,10 @@ create table audit_retention (
 );
 insert into audit_retention (days) values (90);
 
--- Drops the records of a day, in UTC: false when there are none. It is all that the
--- operator can do to records, and it is refused for a day within the retention and
--- for one whose records are not bound by a boundary, to which the rest of their
--- chains is joined.
+-- Drops the records of a day, in UTC: false when there are none. From then on the
+-- chains that had some begin behind the boundary. It is all that the operator can do
+-- to records, and it is refused for a day within the retention and for one that has
+-- no boundary of each tenant with records in it.
 create function drop_audit_partition(p_day date) returns boolean
 language plpgsql
 security definer set search_path = pg_catalog, pg_temp
@@ -44,12 +44,20 @@ begin
         exit when v_tenant is null;
         if not exists (
             select from public.checkpoint
-            where tenant_id = v_tenant and kind = 'Boundary' and through_day >= p_day
+            where tenant_id = v_tenant and kind = 'Boundary' and through_day = p_day
         ) then
             raise exception 'tenant % has records of % and no boundary behind them',
                 v_tenant, p_day;
         end if;
     end loop;
+    update public.audit_chain c
+    set boundary_no = h.record_no, boundary_mac = h.mac
+    from public.checkpoint_head h
+    where (h.tenant_id, h.checkpoint_no) in (
+        select tenant_id, max(checkpoint_no) from public.checkpoint
+        where kind = 'Boundary' and through_day = p_day
+        group by tenant_id)
+      and c.tenant_id = h.tenant_id and c.chain_id = h.chain_id;
     execute format('drop table public.%I', v_name);
     return true;
 end
@@ -97,7 +105,7 @@ begin
         ('allowance_charge', 'select, insert, update, delete'),
         ('allowance_standing', 'select'),
         ('access_record', 'select, insert'),
-        ('audit_chain', 'select, insert, update'),
+        ('audit_chain', 'select, insert, update (record_no, recorded_time, mac)'),
         ('checkpoint', 'select, insert'),
         ('checkpoint_head', 'select, insert'),
         ('audit_retention', 'select'),

@@ -39,6 +39,9 @@ pub const CA_SECRET: &str = "bursar-ca";
 /// ConfigMap with the CA's certificate in every onboarded namespace; only the operator writes it.
 pub const CA_CONFIG_MAP: &str = "bursar-ca";
 
+/// ConfigMap in [`OPERATOR_NAMESPACE`] that binds the newest checkpoints of the audit.
+pub const AUDIT_CHECKPOINT_CONFIG_MAP: &str = "bursar-audit-checkpoint";
+
 /// ClusterRole that a RoleBinding in a namespace gives to the operator: that is onboarding.
 pub const ONBOARDED_CLUSTER_ROLE: &str = "bursar-onboarded";
 

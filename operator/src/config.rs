@@ -91,6 +91,11 @@ pub struct Timing {
     /// the limit holds without it: a status that lags by half a minute costs a few reads of the
     /// database for each quota, a faster one only more of them.
     pub quota_check: Duration,
+    /// Between two looks for records behind the retention: they are dropped by whole days.
+    pub retention_check: Duration,
+    /// Between two checkpoints of the audit, at least: what is cut from it in between, and the
+    /// heads of its chains set back, is not noticed.
+    pub audit_checkpoint: Duration,
     /// The first pause after an object failed; doubled by each further failure.
     pub first_retry: Duration,
     /// The longest pause between two attempts at one object.
@@ -104,6 +109,8 @@ impl Default for Timing {
             database_check: Duration::from_secs(2),
             issuer_refresh: Duration::from_secs(60),
             quota_check: Duration::from_secs(30),
+            retention_check: Duration::from_secs(3600),
+            audit_checkpoint: Duration::from_secs(60),
             first_retry: Duration::from_secs(1),
             longest_retry: Duration::from_secs(300),
         }

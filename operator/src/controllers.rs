@@ -15,6 +15,7 @@ use kube::{Api, Client, ResourceExt};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use crate::audit::keep_checkpoints;
 use crate::backoff::Backoff;
 use crate::config::Timing;
 use crate::context::{Context, Lists, NamespaceMeta};
@@ -34,6 +35,8 @@ const RETRY: Duration = Duration::from_secs(2);
 /// What the controllers work with.
 pub(crate) struct Means {
     pub(crate) client: Client,
+    /// The operator's own.
+    pub(crate) namespace: String,
     pub(crate) vault: Vault,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
@@ -61,6 +64,12 @@ pub(crate) async fn run(means: Means, stop: &Stop) {
     watches.spawn(wake_after_recovery(
         Arc::clone(&means.recovered),
         Arc::clone(&context),
+    ));
+    watches.spawn(drop_expired_records(Arc::clone(&context)));
+
+    watches.spawn(keep_checkpoints(
+        Arc::clone(&context),
+        means.namespace.clone(),
     ));
 
     means.metrics.controllers_active(true);
@@ -228,6 +237,18 @@ async fn wake_after_recovery(recovered: Arc<Notify>, context: Arc<Context>) {
         wake_failing::<TokenUser>(&context);
         wake_failing::<StoredToken>(&context);
         wake_failing::<TokenQuota>(&context);
+    }
+}
+
+/// Drops what is behind the audit's retention. What fails is tried again at the next look: until
+/// then more is kept than need be.
+async fn drop_expired_records(context: Arc<Context>) {
+    loop {
+        if let Err(error) = context.vault.drop_expired_records().await {
+            context.metrics.failed_retention();
+            tracing::warn!(%error, "records behind the retention are still there");
+        }
+        tokio::time::sleep(context.timing.retention_check).await;
     }
 }
 

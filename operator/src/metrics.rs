@@ -59,6 +59,7 @@ pub(crate) struct Metrics {
     namespaces_onboarded: Gauge,
     database_clock_ahead: Gauge<f64, std::sync::atomic::AtomicU64>,
     controllers_active: Gauge,
+    failed_retention: Counter,
 }
 
 impl Metrics {
@@ -74,6 +75,7 @@ impl Metrics {
             namespaces_onboarded: Gauge::default(),
             database_clock_ahead: Gauge::default(),
             controllers_active: Gauge::default(),
+            failed_retention: Counter::default(),
         };
         metrics.registered()
     }
@@ -112,6 +114,11 @@ impl Metrics {
             "1 while this process reconciles objects",
             self.controllers_active.clone(),
         );
+        registry.register(
+            "failed_retention",
+            "Looks for records behind the retention that failed",
+            self.failed_retention.clone(),
+        );
         self
     }
 
@@ -143,6 +150,11 @@ impl Metrics {
     /// Whether this process reconciles.
     pub(crate) fn controllers_active(&self, active: bool) {
         self.controllers_active.set(active.into());
+    }
+
+    /// Records behind the retention could not be dropped.
+    pub(crate) fn failed_retention(&self) {
+        self.failed_retention.inc();
     }
 
     /// Adds what the vault's service counts.
@@ -180,7 +192,7 @@ mod tests {
         let text = metrics.encode().unwrap();
         let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
         let types: Vec<(&str, &str)> = types.filter_map(|line| line.split_once(' ')).collect();
-        assert_eq!(types.len(), 6, "{types:?}");
+        assert_eq!(types.len(), 7, "{types:?}");
         for (name, type_) in types {
             let suffix = if type_ == "counter" { "_total" } else { "" };
             let row = format!("| `{name}{suffix}` | {type_} |");

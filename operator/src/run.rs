@@ -296,6 +296,7 @@ impl Operator {
             }
             let means = Means {
                 client: self.client.clone(),
+                namespace: self.config.namespace.clone(),
                 vault: vault.clone(),
                 clock: Arc::clone(&self.clock),
                 random: Arc::clone(&self.random),

@@ -31,7 +31,7 @@ mod users;
 mod value;
 mod vault;
 
-pub use audit::{Outcome, Record};
+pub use audit::{Anchor, BadPlace, Outcome, Record, Verification, Wrong};
 pub use changes::{CHANGE_CHANNEL, Change, Numbered, SHARDS, heads, read_after};
 pub use clock::{Clock, SystemClock};
 pub use connect::ConnectError;

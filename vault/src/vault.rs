@@ -25,6 +25,8 @@ struct Parts {
     cluster_id: String,
     lease: Duration,
     tenant_keys: Mutex<HashMap<TenantId, Arc<TenantKeys>>>,
+    /// Held by whoever writes checkpoints.
+    checkpoints: tokio::sync::Mutex<()>,
 }
 
 impl Vault {
@@ -45,6 +47,7 @@ impl Vault {
             cluster_id,
             lease,
             tenant_keys,
+            checkpoints: tokio::sync::Mutex::new(()),
         }))
     }
 
@@ -93,6 +96,12 @@ impl Vault {
     #[must_use]
     pub fn lease(&self) -> Duration {
         self.0.lease
+    }
+
+    /// Checkpoints are written one after another: a time is not given to one that
+    /// is committed after a later one.
+    pub(crate) fn checkpoints(&self) -> &tokio::sync::Mutex<()> {
+        &self.0.checkpoints
     }
 
     /// Keys unwrapped earlier.

@@ -91,6 +91,51 @@ impl Rows {
         .await
     }
 
+    /// Moves the head of a chain of its, as a record does.
+    pub(crate) async fn move_chain(&self) {
+        sqlx::query(
+            "insert into audit_chain as c (tenant_id, chain_id, record_no, recorded_time, mac)
+             select tenant_id, tenant_id, 1, now(), sha256('1') from tenant where namespace = $1
+             on conflict (tenant_id, chain_id) do update
+             set record_no = c.record_no + 1, mac = sha256(c.mac)",
+        )
+        .bind(&self.namespace)
+        .execute(&self.pool)
+        .await
+        .unwrap();
+    }
+
+    /// The number of its newest checkpoint.
+    pub(crate) async fn newest_checkpoint(&self) -> i64 {
+        self.count(
+            "select coalesce(max(checkpoint_no), 0) from checkpoint join tenant using (tenant_id)
+             where namespace = $1",
+        )
+        .await
+    }
+
+    /// Takes its newest checkpoint away; the time of that one.
+    pub(crate) async fn remove_newest_checkpoint(&self) -> String {
+        let row = sqlx::query(
+            "with newest as (
+                 select tenant_id, max(checkpoint_no) as checkpoint_no
+                 from checkpoint join tenant using (tenant_id)
+                 where namespace = $1 group by tenant_id
+             ), heads as (
+                 delete from checkpoint_head h using newest n
+                 where h.tenant_id = n.tenant_id and h.checkpoint_no = n.checkpoint_no
+             )
+             delete from checkpoint c using newest n
+             where c.tenant_id = n.tenant_id and c.checkpoint_no = n.checkpoint_no
+             returning to_char(checkpoint_time at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US')",
+        )
+        .bind(&self.namespace)
+        .fetch_one(&self.pool)
+        .await
+        .unwrap();
+        row.get(0)
+    }
+
     /// How many records say that a broker did not tell.
     pub(crate) async fn unaccounted(&self) -> i64 {
         self.count(

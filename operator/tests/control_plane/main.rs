@@ -15,6 +15,7 @@ mod operator;
 mod team;
 
 mod attach;
+mod audit;
 mod bad_input;
 mod certificates;
 mod deletion;

@@ -251,6 +251,7 @@ pub(crate) fn config(database_url: &str, root_keys: &Path) -> Config {
         onboarding_check: Duration::from_secs(1),
         database_check: Duration::from_millis(200),
         quota_check: Duration::from_secs(1),
+        audit_checkpoint: Duration::from_secs(1),
         ..Timing::default()
     };
     config

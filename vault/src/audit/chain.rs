@@ -21,6 +21,17 @@ pub(crate) struct Head {
     pub(crate) mac: [u8; 32],
 }
 
+impl Head {
+    /// Of a chain without records.
+    pub(crate) const fn none(now: DbTime) -> Self {
+        Self {
+            record_no: 0,
+            recorded_time: now,
+            mac: NO_MAC,
+        }
+    }
+}
+
 /// Gives `records` their places behind `head`, at `now` or when the record before
 /// was made, whichever is later.
 pub(crate) fn chained(

@@ -3,12 +3,22 @@
 //! Each record carries a number and a MAC over all of its columns and the MAC of
 //! the record before. The chain of an incarnation is written under the lock of
 //! its row, before those of allowances and windows; that of the tenant itself,
-//! with what people did, under the lock of the chain's head.
+//! with what people did, under the lock of the chain's head. Checkpoints bind the
+//! heads of all chains of a tenant, and an anchor outside the database binds the
+//! newest checkpoints.
 
+mod anchor;
+mod bad_place;
 mod chain;
+mod checkpoint;
 mod partitions;
 mod record;
+mod retention;
+mod verify;
+mod walk;
 
-pub(crate) use chain::append;
+pub use anchor::Anchor;
+pub use bad_place::{BadPlace, Verification, Wrong};
+pub(crate) use chain::{Head, append, chained, head_mac};
 pub(crate) use partitions::provide as provide_partitions;
 pub use record::{Outcome, Record};

@@ -107,11 +107,17 @@ impl VaultService {
         claimed: &Claimed,
     ) -> Result<Running, CallError> {
         let running = self.lock_late(connection, claimed).await?;
+        self.in_time(&running)?;
+        Ok(running)
+    }
+
+    /// Refuses unless it was reviewed in time.
+    pub(crate) fn in_time(&self, running: &Running) -> Result<(), CallError> {
         let due = running.incarnation.review_due_time;
         if due.after(self.settings().review_grace) < running.now {
             return Err(CallError::Overdue);
         }
-        Ok(running)
+        Ok(())
     }
 
     /// The same however late its review is.
@@ -150,15 +156,7 @@ impl VaultService {
             key_version: row.key_version,
             mac: row.mac,
         };
-        let (version, keys) = (authenticated.key_version, claimed.tenant.keys());
-        let incarnation = authenticated.verify(keys).map_err(CallError::Damaged)?;
-        let proven = keys.of_version(version).is_some_and(|key| {
-            key.verify_incarnation_proof(incarnation.id, &incarnation.pod_uid, &claimed.proof)
-                .is_ok()
-        });
-        if !proven || row.fenced {
-            return Err(CallError::Unauthenticated);
-        }
+        let incarnation = proven(claimed, authenticated, row.fenced)?;
         Ok(Running {
             incarnation,
             last_report_seq: row.last_report_seq,
@@ -168,4 +166,26 @@ impl VaultService {
             now: row.now,
         })
     }
+}
+
+/// The incarnation of a row, if the call comes from it and it is not over.
+///
+/// # Errors
+/// [`CallError::Unauthenticated`] if not; [`CallError::Damaged`] when the row is
+/// not ours.
+pub(crate) fn proven(
+    claimed: &Claimed,
+    row: IncarnationRow,
+    fenced: bool,
+) -> Result<Incarnation, CallError> {
+    let (version, keys) = (row.key_version, claimed.tenant.keys());
+    let incarnation = row.verify(keys).map_err(CallError::Damaged)?;
+    let proven = keys.of_version(version).is_some_and(|key| {
+        key.verify_incarnation_proof(incarnation.id, &incarnation.pod_uid, &claimed.proof)
+            .is_ok()
+    });
+    if !proven || fenced {
+        return Err(CallError::Unauthenticated);
+    }
+    Ok(incarnation)
 }

@@ -1,6 +1,6 @@
 //! Report: what was served, in numbered batches, each recorded exactly once.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use bursar_wire::digest::report_digest;
 use bursar_wire::v1alpha1::{ReportRequest, ReportResponse};
@@ -10,10 +10,12 @@ use uuid::Uuid;
 use super::VaultService;
 use super::account::{Balance, BalanceState, Effects, Report, Untrue};
 use super::error::CallError;
-use super::incarnation::{Claimed, Running};
+use super::incarnation::{Claimed, Running, proven};
 use super::metrics::{Fenced, Taken};
-use crate::audit::{self, Outcome, Record};
+use crate::audit::{self, Head, Outcome, Record};
 use crate::db_time::DbTime;
+use crate::error::VaultError;
+use crate::rows::IncarnationRow;
 
 /// How soon a broker reports again, in milliseconds.
 const NEXT_REPORT_MS: u64 = 1_000;
@@ -80,24 +82,114 @@ impl VaultService {
         if request.digest != digest {
             return Err(CallError::Malformed("digest is not the one of the content"));
         }
+        let report = Report::read(request);
         let mut transaction = self.vault().pool().begin().await?;
-        let running = self.lock(&mut transaction, claimed).await?;
-        let verdict = match place(&running, request)? {
-            Place::Repeated => Verdict::Repeated,
-            Place::Changed => Verdict::Untrue(Untrue::Changed),
-            Place::Next => match record(&mut transaction, claimed, request).await? {
-                Ok(()) => Verdict::Recorded,
+        let opened = self.open_report(&mut transaction, claimed, &report).await?;
+        let verdict = match (place(&opened.running, request)?, report) {
+            (Place::Repeated, _) => Verdict::Repeated,
+            (Place::Changed, _) => Verdict::Untrue(Untrue::Changed),
+            (Place::Next, Err(untrue)) => Verdict::Untrue(untrue),
+            (Place::Next, Ok(report)) => match report.apply(&balances(&opened.held)) {
+                Ok(effects) => {
+                    let seq = request.seq.cast_signed();
+                    let records = records(&opened.held, seq, &report, &effects);
+                    let chain = (claimed.id.tenant.as_uuid(), claimed.id.incarnation);
+                    let (head, now) = (opened.head, opened.read_at);
+                    let keys = claimed.tenant.keys();
+                    let key = keys.audit_key(&mut transaction).await?;
+                    let records = audit::chained(key, chain, head, now, records);
+                    store(&mut transaction, claimed, request, &effects, &records).await?;
+                    Verdict::Recorded
+                }
                 Err(untrue) => Verdict::Untrue(untrue),
             },
         };
-        match verdict {
-            Verdict::Untrue(_) => fence(&mut transaction, claimed).await?,
-            Verdict::Recorded => advance(&mut transaction, claimed, request).await?,
-            Verdict::Repeated => {}
+        if let Verdict::Untrue(_) = verdict {
+            fence(&mut transaction, claimed).await?;
         }
         transaction.commit().await?;
         Ok(verdict)
     }
+
+    /// Locks the incarnation, and with it its allowances and its chain.
+    async fn open_report(
+        &self,
+        connection: &mut PgConnection,
+        claimed: &Claimed,
+        report: &Result<Report, Untrue>,
+    ) -> Result<Opened, CallError> {
+        let ids: Vec<Uuid> = match report {
+            Ok(report) => report.allowances().into_iter().collect(),
+            Err(_) => Vec::new(),
+        };
+        let (tenant, incarnation) = (claimed.id.tenant.as_uuid(), claimed.id.incarnation);
+        let row = sqlx::query!(
+            r#"select pod_uid as "pod_uid!", pod_name as "pod_name!",
+                      service_account_name as "service_account_name!",
+                      service_account_uid as "service_account_uid!",
+                      review_due_time as "review_due_time!: DbTime",
+                      key_version as "key_version!", mac as "mac!", fenced as "fenced!",
+                      last_report_seq as "last_report_seq!", last_report_digest,
+                      last_request_no as "last_request_no!", last_allowance_id,
+                      held as "held!: Vec<HeldRow>", head_no,
+                      head_time as "head_time: DbTime", head_mac,
+                      began as "began!: DbTime", read_at as "read_at!: DbTime"
+               from open_report($1, $2, $3)"#,
+            tenant,
+            incarnation,
+            &ids,
+        )
+        .fetch_optional(connection)
+        .await?
+        .ok_or(CallError::Unauthenticated)?;
+        let authenticated = IncarnationRow {
+            tenant_id: tenant,
+            incarnation_id: incarnation,
+            pod_uid: row.pod_uid,
+            pod_name: row.pod_name,
+            service_account_name: row.service_account_name,
+            service_account_uid: row.service_account_uid,
+            review_due_time: row.review_due_time,
+            key_version: row.key_version,
+            mac: row.mac,
+        };
+        let running = Running {
+            incarnation: proven(claimed, authenticated, row.fenced)?,
+            last_report_seq: row.last_report_seq,
+            last_report_digest: row.last_report_digest,
+            last_request_no: row.last_request_no,
+            last_allowance: row.last_allowance_id,
+            now: row.began,
+        };
+        self.in_time(&running)?;
+        let head = match (row.head_no, row.head_time, row.head_mac) {
+            (Some(record_no), Some(recorded_time), Some(mac)) => Head {
+                record_no,
+                recorded_time,
+                mac: audit::head_mac(claimed.tenant.keys(), incarnation, mac)
+                    .map_err(VaultError::from)?,
+            },
+            _ => Head::none(row.read_at),
+        };
+        let held = row.held.into_iter().map(Held::read);
+        Ok(Opened {
+            running,
+            held: held.collect(),
+            head,
+            read_at: row.read_at,
+        })
+    }
+}
+
+/// What a report begins with, locked until its transaction ends.
+struct Opened {
+    running: Running,
+    /// Those of its allowances that the report speaks of.
+    held: HashMap<Uuid, Held>,
+    /// The end of its chain.
+    head: Head,
+    /// The database's clock, behind the lock.
+    read_at: DbTime,
 }
 
 fn place(running: &Running, request: &ReportRequest) -> Result<Place, CallError> {
@@ -122,29 +214,6 @@ fn place(running: &Running, request: &ReportRequest) -> Result<Place, CallError>
     })
 }
 
-/// Records all of a batch, or nothing.
-async fn record(
-    connection: &mut PgConnection,
-    claimed: &Claimed,
-    request: &ReportRequest,
-) -> Result<Result<(), Untrue>, CallError> {
-    let report = match Report::read(request) {
-        Ok(report) => report,
-        Err(untrue) => return Ok(Err(untrue)),
-    };
-    let held = held(connection, claimed, report.allowances()).await?;
-    let effects = match report.apply(&balances(&held)) {
-        Ok(effects) => effects,
-        Err(untrue) => return Ok(Err(untrue)),
-    };
-    store_balances(connection, claimed, &effects).await?;
-    refund(connection, claimed, &effects).await?;
-    let records = records(&held, request.seq.cast_signed(), &report, &effects);
-    let keys = claimed.tenant.keys();
-    audit::append(connection, keys, claimed.id.incarnation, records).await?;
-    Ok(Ok(()))
-}
-
 /// An allowance that is spoken of.
 struct Held {
     balance: Balance,
@@ -156,7 +225,44 @@ struct Held {
     expires_time: DbTime,
 }
 
+/// The same as `open_report` gives it.
+#[derive(Debug, sqlx::Type)]
+#[sqlx(type_name = "held_allowance")]
+struct HeldRow {
+    allowance_id: Uuid,
+    granted: i32,
+    used: i32,
+    returned: i32,
+    state: String,
+    user_uid: Uuid,
+    token_id: Uuid,
+    version: i32,
+    service_account_name: String,
+    granted_time: DbTime,
+    expires_time: DbTime,
+}
+
 impl Held {
+    /// With its id.
+    fn read(row: HeldRow) -> (Uuid, Self) {
+        let balance = Balance {
+            granted: row.granted,
+            used: row.used,
+            returned: row.returned,
+            state: BalanceState::parse(&row.state),
+        };
+        let held = Self {
+            balance,
+            user: row.user_uid,
+            token: row.token_id,
+            version: row.version,
+            service_account_name: row.service_account_name,
+            granted_time: row.granted_time,
+            expires_time: row.expires_time,
+        };
+        (row.allowance_id, held)
+    }
+
     /// A record of accesses from the allowance `id`.
     fn record(&self, outcome: Outcome, seq: i64, id: Uuid, count: i32) -> Record {
         Record {
@@ -201,51 +307,13 @@ fn records(
     served.chain(accounted).collect()
 }
 
-/// This incarnation's allowances of those ids. Its row is locked, and with it
-/// every allowance of it.
-async fn held(
+/// Writes all of a batch.
+async fn store(
     connection: &mut PgConnection,
     claimed: &Claimed,
-    ids: HashSet<Uuid>,
-) -> Result<HashMap<Uuid, Held>, sqlx::Error> {
-    let ids: Vec<Uuid> = ids.into_iter().collect();
-    let rows = sqlx::query!(
-        r#"select allowance_id, granted, used, returned, state, user_uid, token_id, version,
-                  service_account_name, granted_time as "granted_time: DbTime",
-                  expires_time as "expires_time: DbTime"
-           from allowance
-           where tenant_id = $1 and incarnation_id = $2 and allowance_id = any($3)"#,
-        claimed.id.tenant.as_uuid(),
-        claimed.id.incarnation,
-        &ids,
-    )
-    .fetch_all(connection)
-    .await?;
-    let rows = rows.into_iter().map(|row| {
-        let balance = Balance {
-            granted: row.granted,
-            used: row.used,
-            returned: row.returned,
-            state: BalanceState::parse(&row.state),
-        };
-        let held = Held {
-            balance,
-            user: row.user_uid,
-            token: row.token_id,
-            version: row.version,
-            service_account_name: row.service_account_name,
-            granted_time: row.granted_time,
-            expires_time: row.expires_time,
-        };
-        (row.allowance_id, held)
-    });
-    Ok(rows.collect())
-}
-
-async fn store_balances(
-    connection: &mut PgConnection,
-    claimed: &Claimed,
+    request: &ReportRequest,
     effects: &Effects,
+    records: &[Record],
 ) -> Result<(), sqlx::Error> {
     let mut ids = Vec::new();
     let (mut used, mut returned, mut states) = (Vec::new(), Vec::new(), Vec::new());
@@ -255,55 +323,20 @@ async fn store_balances(
         returned.push(balance.returned);
         states.push(balance.state.as_str().to_owned());
     }
+    let (refunded, units): (Vec<Uuid>, Vec<i32>) = effects.refunds.iter().unzip();
     sqlx::query!(
-        "update allowance a set used = n.used, returned = n.returned, state = n.state
-         from unnest($2::uuid[], $3::int[], $4::int[], $5::text[])
-              as n (allowance_id, used, returned, state)
-         where a.tenant_id = $1 and a.allowance_id = n.allowance_id",
-        claimed.id.tenant.as_uuid(),
-        &ids,
-        &used,
-        &returned,
-        &states,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Gives back to quotas what closed allowances leave.
-async fn refund(
-    connection: &mut PgConnection,
-    claimed: &Claimed,
-    effects: &Effects,
-) -> Result<(), sqlx::Error> {
-    if effects.refunds.is_empty() {
-        return Ok(());
-    }
-    let (ids, units): (Vec<Uuid>, Vec<i32>) = effects.refunds.iter().unzip();
-    sqlx::query!(
-        "select refund($1, $2, $3)",
-        claimed.id.tenant.as_uuid(),
-        &ids,
-        &units,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-async fn advance(
-    connection: &mut PgConnection,
-    claimed: &Claimed,
-    request: &ReportRequest,
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "update incarnation set last_report_seq = $3, last_report_digest = $4
-         where tenant_id = $1 and incarnation_id = $2",
+        "select store_report($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
         claimed.id.tenant.as_uuid(),
         claimed.id.incarnation,
         request.seq.cast_signed(),
         request.digest,
+        &ids,
+        &used,
+        &returned,
+        &states,
+        &refunded,
+        &units,
+        records as &[Record],
     )
     .execute(connection)
     .await?;

@@ -10,6 +10,7 @@
 )]
 
 mod attach;
+mod audit;
 mod away;
 mod crowd;
 mod describe;
@@ -20,6 +21,7 @@ mod load;
 mod model;
 mod quota;
 mod report;
+mod retention;
 mod revoke;
 mod rows;
 mod silent;

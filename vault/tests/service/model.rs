@@ -461,6 +461,10 @@ impl World<'_> {
             recorded.keys().all(|id| self.truth.contains_key(id)),
             "seed {seed}: a record of nothing"
         );
+        // I8: also while sweep and late reports go on.
+        let vault = self.bed.controllers.vault();
+        let verified = vault.verify_audit(tenant, None).await.unwrap();
+        assert_eq!(verified.first_bad, None, "seed {seed}");
     }
 }
 

@@ -17,6 +17,15 @@ const RIGHTS: &str = "
       and not relispartition
     group by relkind, relname
     union all
+    select format('column %s.%s: %s', relname, attname, string_agg(lower(right_name), ', '
+                                                                    order by right_name))
+    from pg_class c join pg_attribute a on attrelid = c.oid and attnum > 0,
+         unnest(array['SELECT', 'INSERT', 'UPDATE', 'REFERENCES']) as right_name
+    where relnamespace = 'public'::regnamespace and relkind in ('r', 'p', 'v') and not relispartition
+      and not has_table_privilege($1, c.oid, right_name)
+      and has_column_privilege($1, c.oid, attnum, right_name)
+    group by relname, attname
+    union all
     select format('function %s: execute', p.oid::regprocedure)
     from pg_proc p
     where pronamespace = 'public'::regnamespace and has_function_privilege($1, p.oid, 'execute')

@@ -1,0 +1,72 @@
+//! The audit's checkpoints, and what binds them outside the database.
+
+use std::collections::BTreeMap;
+
+use bursar_testbed::until;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use kube::api::DeleteParams;
+
+use crate::database::Rows;
+use crate::operator::{LIMIT, PAUSE, operator};
+use crate::team::Team;
+
+const NAME: &str = "bursar-audit-checkpoint";
+
+/// Waits for a checkpoint after number `before`.
+async fn checkpoint_after(rows: &Rows, before: i64) -> i64 {
+    let newer = until(LIMIT, PAUSE, async || {
+        let newest = rows.newest_checkpoint().await;
+        (newest > before).then_some(newest)
+    });
+    newer.await.expect("no checkpoint was written")
+}
+
+#[tokio::test]
+async fn the_newest_checkpoints_are_bound_outside_the_database_and_a_cut_does_not_unbind_them() {
+    // Alone, because the ConfigMap binds the checkpoints of all namespaces.
+    let operator = operator().await;
+    let _taken = operator.take().await;
+    let team = Team::of_taken(operator).await;
+    team.user("ana").await;
+    let rows = Rows::of(&team.namespace).await;
+    let there = until(LIMIT, PAUSE, async || {
+        (rows.tenants().await == 1).then_some(())
+    });
+    there.await.unwrap();
+    let maps = Api::<ConfigMap>::namespaced(team.client.clone(), "bursar-system");
+    let bound =
+        async || -> Option<BTreeMap<String, String>> { maps.get_opt(NAME).await.unwrap()?.data };
+    let changed = async |before: Option<BTreeMap<String, String>>| {
+        let now = until(LIMIT, PAUSE, async || {
+            bound().await.filter(|now| Some(now) != before.as_ref())
+        });
+        now.await.expect("the ConfigMap was not written")
+    };
+
+    let before = bound().await;
+    rows.move_chain().await;
+    let first = changed(before).await;
+    assert_eq!(rows.newest_checkpoint().await, 1);
+    assert_eq!(
+        first.keys().collect::<Vec<_>>(),
+        ["checkpointTime", "sha256"]
+    );
+    assert_eq!(first["sha256"].len(), 64);
+    rows.move_chain().await;
+    let second = changed(Some(first.clone())).await;
+    assert_ne!(second["sha256"], first["sha256"]);
+
+    // Somebody takes the newest checkpoint away. It is written anew, and does not replace
+    // what tells of the cut.
+    let time = rows.remove_newest_checkpoint().await;
+    assert!(second["checkpointTime"].starts_with(time.trim_end_matches('0')));
+    let anew = checkpoint_after(&rows, 1).await;
+    rows.move_chain().await;
+    checkpoint_after(&rows, anew).await;
+    assert_eq!(bound().await.as_ref(), Some(&second));
+
+    // Until a person has looked into it.
+    maps.delete(NAME, &DeleteParams::default()).await.unwrap();
+    changed(Some(second)).await;
+}

@@ -1,0 +1,291 @@
+//! Checkpoints: what chains there are and how far they go, bound together.
+//!
+//! A checkpoint carries a number and a MAC over its columns, a digest of chain
+//! heads, and the MAC of the checkpoint before. The controllers alone write
+//! them, in their term and one after another.
+
+use aws_lc_rs::digest::{Context, SHA256};
+use bursar_seal::{RowWriter, TenantId};
+use jiff::civil::Date;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::anchor::Anchor;
+use super::chain::NO_MAC;
+use crate::controllers::Controllers;
+use crate::db_time::DbTime;
+use crate::error::VaultError;
+use crate::integrity::IntegrityFailure;
+
+/// So that a later cut is found.
+const REGULAR: &str = "Regular";
+/// So that what is dropped up to a day's end is told from what was cut.
+const BOUNDARY: &str = "Boundary";
+
+/// A row of `checkpoint` as it lies in the database.
+#[derive(Clone, Debug)]
+pub(crate) struct CheckpointRow {
+    pub(crate) tenant_id: Uuid,
+    pub(crate) checkpoint_no: i64,
+    pub(crate) checkpoint_time: DbTime,
+    pub(crate) kind: String,
+    /// As `YYYY-MM-DD`.
+    pub(crate) through_day: Option<String>,
+    pub(crate) heads_digest: Vec<u8>,
+    pub(crate) secret_version: i32,
+    pub(crate) mac: Vec<u8>,
+}
+
+impl CheckpointRow {
+    pub(crate) fn content(&self) -> RowWriter {
+        RowWriter::new("checkpoint")
+            .uuid(self.tenant_id)
+            .i64(self.checkpoint_no)
+            .i64(self.checkpoint_time.micros())
+            .text(&self.kind)
+            .opt_text(self.through_day.as_deref())
+            .bytes(&self.heads_digest)
+            .i64(self.secret_version.into())
+    }
+}
+
+/// SHA-256 over chain ids, record numbers (big-endian) and MACs, in the order of
+/// the chains' ids.
+pub(crate) struct HeadsDigest(Context);
+
+impl HeadsDigest {
+    pub(crate) fn new() -> Self {
+        Self(Context::new(&SHA256))
+    }
+
+    pub(crate) fn add(&mut self, chain: Uuid, record_no: i64, mac: &[u8]) {
+        self.0.update(chain.as_bytes());
+        self.0.update(&record_no.to_be_bytes());
+        self.0.update(mac);
+    }
+
+    pub(crate) fn finish(self) -> Vec<u8> {
+        self.0.finish().as_ref().to_vec()
+    }
+}
+
+/// The heads that a checkpoint binds, column by column.
+#[derive(Default)]
+struct Heads {
+    chains: Vec<Uuid>,
+    record_nos: Vec<i64>,
+    macs: Vec<Vec<u8>>,
+}
+
+impl Heads {
+    fn push(&mut self, chain: Uuid, record_no: i64, mac: Vec<u8>) {
+        self.chains.push(chain);
+        self.record_nos.push(record_no);
+        self.macs.push(mac);
+    }
+
+    fn digest(&self) -> Vec<u8> {
+        let mut digest = HeadsDigest::new();
+        for ((chain, record_no), mac) in self.chains.iter().zip(&self.record_nos).zip(&self.macs) {
+            digest.add(*chain, *record_no, mac);
+        }
+        digest.finish()
+    }
+}
+
+impl Controllers {
+    /// Writes a checkpoint for each tenant of which a chain moved since its last
+    /// one. Gives what binds the newest checkpoints of all tenants, to be kept
+    /// outside the database; `None` while there is no checkpoint.
+    ///
+    /// A tenant whose rows are damaged is passed over: that is on record, and
+    /// its chains stay without a new checkpoint.
+    ///
+    /// # Errors
+    /// [`VaultError::TermSuperseded`], or when the database is away.
+    pub async fn checkpoint_all(&self) -> Result<Option<Anchor>, VaultError> {
+        let vault = self.vault();
+        let _alone = vault.checkpoints().lock().await;
+        let moved = sqlx::query_scalar!(
+            "select distinct tenant_id from audit_chain h
+             where not exists (
+                 select from checkpoint_head c
+                 where c.tenant_id = h.tenant_id and c.chain_id = h.chain_id
+                   and c.record_no = h.record_no and c.mac = h.mac)",
+        )
+        .fetch_all(vault.pool())
+        .await?;
+        for tenant in moved {
+            match self.checkpoint(tenant.into(), None).await {
+                Ok(_) => {}
+                // It is on record, with what to do.
+                Err(VaultError::Integrity(failure)) => {
+                    tracing::error!(tenant = %failure.tenant, "there is no checkpoint: {failure}");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let mut snapshot = self.snapshot().await?;
+        Ok(Anchor::newest(&mut snapshot).await?)
+    }
+
+    /// Writes a boundary: a checkpoint that binds the last record of each of the
+    /// tenant's chains recorded up to the end of `through` (UTC). Gives its number.
+    /// What is up to there may be dropped when it has been verified, in one
+    /// transaction with setting `boundary_no` and `boundary_mac` of the chains.
+    ///
+    /// # Errors
+    /// As [`Vault::tenant_of`](crate::Vault::tenant_of), and
+    /// [`VaultError::TermSuperseded`].
+    pub async fn checkpoint_boundary(
+        &self,
+        tenant: TenantId,
+        through: Date,
+    ) -> Result<i64, VaultError> {
+        let _alone = self.vault().checkpoints().lock().await;
+        self.checkpoint(tenant, Some(through)).await
+    }
+
+    async fn checkpoint(&self, tenant: TenantId, through: Option<Date>) -> Result<i64, VaultError> {
+        let vault = self.vault();
+        // No two checkpoints of any tenants have one time, whatever the clock does.
+        let last =
+            sqlx::query_scalar!(r#"select max(checkpoint_time) as "time: DbTime" from checkpoint"#)
+                .fetch_one(vault.pool())
+                .await?;
+        let (mut transaction, _, locked) =
+            vault.lock_any_tenant(self.begin().await?, tenant).await?;
+        let keys = locked.keys();
+        let key = keys.audit_key(&mut transaction).await?;
+        let heads = match through {
+            None => moved_heads(&mut transaction, tenant).await?,
+            Some(day) => heads_at(&mut transaction, tenant, day).await?,
+        };
+        let before = sqlx::query!(
+            r#"select c.checkpoint_no as "checkpoint_no?", c.mac as "mac?",
+                      greatest(clock_timestamp(), $2::timestamptz + interval '1 microsecond') as "now!: DbTime"
+               from (select) as one left join (
+                   select checkpoint_no, mac from checkpoint where tenant_id = $1
+                   order by checkpoint_no desc limit 1
+               ) as c on true"#,
+            tenant.as_uuid(),
+            last as Option<DbTime>,
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        let previous = match before.mac {
+            None => NO_MAC,
+            Some(mac) => mac.try_into().map_err(|mac: Vec<u8>| {
+                IntegrityFailure::new(tenant, "checkpoint", tenant.to_string(), &[&mac])
+            })?,
+        };
+        let mut row = CheckpointRow {
+            tenant_id: tenant.as_uuid(),
+            checkpoint_no: before.checkpoint_no.unwrap_or(0).saturating_add(1),
+            checkpoint_time: before.now,
+            kind: through.map_or(REGULAR, |_| BOUNDARY).to_owned(),
+            through_day: through.map(|day| day.to_string()),
+            heads_digest: heads.digest(),
+            secret_version: key.version().into(),
+            mac: Vec::new(),
+        };
+        row.mac = key.mac(&previous, &row.content()).to_vec();
+        store(&mut transaction, &row, &heads).await?;
+        transaction.commit().await?;
+        tracing::info!(
+            %tenant,
+            checkpoint_no = row.checkpoint_no,
+            kind = row.kind,
+            chains = heads.chains.len(),
+            mac = hex::encode(&row.mac),
+            "checkpoint of the audit",
+        );
+        Ok(row.checkpoint_no)
+    }
+}
+
+/// The heads that no checkpoint has yet.
+async fn moved_heads(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+) -> Result<Heads, sqlx::Error> {
+    let rows = sqlx::query!(
+        "select chain_id, record_no, mac from audit_chain h
+         where tenant_id = $1 and not exists (
+             select from checkpoint_head c
+             where c.tenant_id = h.tenant_id and c.chain_id = h.chain_id
+               and c.record_no = h.record_no and c.mac = h.mac)
+         order by chain_id",
+        tenant.as_uuid(),
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut heads = Heads::default();
+    for row in rows {
+        heads.push(row.chain_id, row.record_no, row.mac);
+    }
+    Ok(heads)
+}
+
+/// The last record of each chain up to the end of a day.
+async fn heads_at(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    day: Date,
+) -> Result<Heads, sqlx::Error> {
+    let rows = sqlx::query!(
+        "select h.chain_id, r.record_no, r.mac from audit_chain h
+         cross join lateral (
+             select record_no, mac from access_record a
+             where a.tenant_id = h.tenant_id and a.chain_id = h.chain_id
+               and a.recorded_time < ($2::text::date + 1)::timestamp at time zone 'UTC'
+             order by record_no desc limit 1
+         ) as r
+         where h.tenant_id = $1
+         order by chain_id",
+        tenant.as_uuid(),
+        day.to_string(),
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut heads = Heads::default();
+    for row in rows {
+        heads.push(row.chain_id, row.record_no, row.mac);
+    }
+    Ok(heads)
+}
+
+async fn store(
+    connection: &mut PgConnection,
+    row: &CheckpointRow,
+    heads: &Heads,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "insert into checkpoint (tenant_id, checkpoint_no, checkpoint_time, kind, through_day,
+                                 heads_digest, secret_version, mac)
+         values ($1, $2, $3, $4, $5::text::date, $6, $7, $8)",
+        row.tenant_id,
+        row.checkpoint_no,
+        row.checkpoint_time as DbTime,
+        row.kind,
+        row.through_day,
+        row.heads_digest,
+        row.secret_version,
+        row.mac,
+    )
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query!(
+        "insert into checkpoint_head (tenant_id, checkpoint_no, chain_id, record_no, mac)
+         select $1, $2, h.chain_id, h.record_no, h.mac
+         from unnest($3::uuid[], $4::bigint[], $5::bytea[]) as h (chain_id, record_no, mac)",
+        row.tenant_id,
+        row.checkpoint_no,
+        &heads.chains,
+        &heads.record_nos,
+        &heads.macs,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,313 @@
+//! Verifying: whether the audit of a tenant is what was written.
+//!
+//! All is read in one snapshot, so that it may go on growing meanwhile, and as a
+//! stream, so that its length costs no memory. First the checkpoints, for what
+//! follows believes them; then each chain from its beginning, with its head; then
+//! the chains against the checkpoints; at last the checkpoints against what is
+//! kept outside the database. The first place that is wrong ends it.
+
+use bursar_seal::{AuditKey, TenantId};
+use futures::TryStreamExt;
+use sqlx::PgConnection;
+
+use super::anchor::Anchor;
+use super::bad_place::{BadPlace, Verification, Wrong};
+use super::chain::NO_MAC;
+use super::checkpoint::{CheckpointRow, HeadsDigest};
+use super::walk::{Step, Walk};
+use crate::db_time::DbTime;
+use crate::error::VaultError;
+use crate::integrity::IntegrityFailure;
+use crate::vault::Vault;
+
+impl Vault {
+    /// Goes through all records and checkpoints of a tenant, retired or not.
+    /// `anchor` is what was kept outside the database; read it before this is
+    /// called. What was cut since the last checkpoint, with the head of its chain
+    /// set back, is not found.
+    ///
+    /// # Errors
+    /// [`VaultError::Integrity`] when the tenant's row or its audit key is not
+    /// what the vault wrote; or when the database is away.
+    pub async fn verify_audit(
+        &self,
+        tenant: TenantId,
+        anchor: Option<&Anchor>,
+    ) -> Result<Verification, VaultError> {
+        let keys = self
+            .keys_by_id(tenant)
+            .await?
+            .ok_or_else(|| IntegrityFailure::new(tenant, "tenant", tenant.to_string(), &[]))?;
+        let begin = "begin isolation level repeatable read read only";
+        let mut snapshot = self.pool().begin_with(begin).await?;
+        let key = keys.audit_key(&mut snapshot).await?;
+        let mut found = Verification {
+            records: 0,
+            chains: 0,
+            checkpoints: 0,
+            first_bad: None,
+        };
+        found.first_bad = verify(&mut snapshot, tenant, key, anchor, &mut found).await?;
+        Ok(found)
+    }
+}
+
+async fn verify(
+    snapshot: &mut PgConnection,
+    tenant: TenantId,
+    key: &AuditKey,
+    anchor: Option<&Anchor>,
+    found: &mut Verification,
+) -> Result<Option<BadPlace>, sqlx::Error> {
+    if let Some(bad) = checkpoints(snapshot, tenant, key, found).await? {
+        return Ok(Some(bad));
+    }
+    if let Some(bad) = chains(snapshot, tenant, key, found).await? {
+        return Ok(Some(bad));
+    }
+    if let Some(bad) = chains_without_records(snapshot, tenant).await? {
+        return Ok(Some(bad));
+    }
+    if let Some(bad) = against_checkpoints(snapshot, tenant).await? {
+        return Ok(Some(bad));
+    }
+    let Some(anchor) = anchor else {
+        return Ok(None);
+    };
+    let there = Anchor::at(snapshot, anchor.checkpoint_time).await?;
+    Ok((there != *anchor).then_some(BadPlace {
+        chain_id: None,
+        record_no: None,
+        checkpoint_no: None,
+        time: Some(anchor.checkpoint_time),
+        wrong: Wrong::NotAnchored,
+    }))
+}
+
+/// The chain of checkpoints, each with the heads that it binds.
+async fn checkpoints(
+    snapshot: &mut PgConnection,
+    tenant: TenantId,
+    key: &AuditKey,
+    found: &mut Verification,
+) -> Result<Option<BadPlace>, sqlx::Error> {
+    let mut rows = sqlx::query!(
+        r#"select checkpoint_no as "checkpoint_no!", checkpoint_time as "checkpoint_time?: DbTime",
+                  kind as "kind?", to_char(through_day, 'YYYY-MM-DD') as through_day,
+                  heads_digest as "heads_digest?", secret_version as "secret_version?",
+                  c.mac as "mac?", chain_id as "chain_id?", record_no as "record_no?",
+                  h.mac as "head_mac?"
+           from (select * from checkpoint where tenant_id = $1) as c
+           full join (select * from checkpoint_head where tenant_id = $1) as h
+               using (tenant_id, checkpoint_no)
+           order by checkpoint_no, chain_id"#,
+        tenant.as_uuid(),
+    )
+    .fetch(snapshot);
+    let bad = |number, row: Option<&CheckpointRow>, wrong| BadPlace {
+        chain_id: None,
+        record_no: None,
+        checkpoint_no: Some(number),
+        time: row.map(|row| row.checkpoint_time),
+        wrong,
+    };
+    let heads_fit = |row: &CheckpointRow, digest: HeadsDigest| {
+        let fit = digest.finish() == row.heads_digest;
+        (!fit).then(|| bad(row.checkpoint_no, Some(row), Wrong::CheckpointHeadsChanged))
+    };
+    let mut previous = NO_MAC;
+    let mut last: Option<(CheckpointRow, HeadsDigest)> = None;
+    while let Some(row) = rows.try_next().await? {
+        let number = row.checkpoint_no;
+        let is_new = last
+            .as_ref()
+            .is_none_or(|(last, _)| last.checkpoint_no != number);
+        if is_new {
+            let before = last.as_ref().map_or(0, |(last, _)| last.checkpoint_no);
+            if let Some((row, digest)) = last.take()
+                && let Some(bad) = heads_fit(&row, digest)
+            {
+                return Ok(Some(bad));
+            }
+            let expected = before.saturating_add(1);
+            let (Some(checkpoint_time), Some(kind), Some(heads_digest), Some(version), Some(mac)) = (
+                row.checkpoint_time,
+                row.kind,
+                row.heads_digest,
+                row.secret_version,
+                row.mac,
+            ) else {
+                let missing = expected.min(number);
+                return Ok(Some(bad(missing, None, Wrong::CheckpointRemoved)));
+            };
+            let checkpoint = CheckpointRow {
+                tenant_id: tenant.as_uuid(),
+                checkpoint_no: number,
+                checkpoint_time,
+                kind,
+                through_day: row.through_day,
+                heads_digest,
+                secret_version: version,
+                mac,
+            };
+            if number > expected {
+                return Ok(Some(bad(expected, None, Wrong::CheckpointRemoved)));
+            }
+            let fits = number == expected
+                && key
+                    .verify(&previous, &checkpoint.content(), &checkpoint.mac)
+                    .is_ok();
+            let Ok(mac) = <[u8; 32]>::try_from(&checkpoint.mac[..]) else {
+                return Ok(Some(bad(
+                    number,
+                    Some(&checkpoint),
+                    Wrong::CheckpointChanged,
+                )));
+            };
+            if !fits {
+                return Ok(Some(bad(
+                    number,
+                    Some(&checkpoint),
+                    Wrong::CheckpointChanged,
+                )));
+            }
+            found.checkpoints += 1;
+            previous = mac;
+            last = Some((checkpoint, HeadsDigest::new()));
+        }
+        if let (Some((_, digest)), Some(chain), Some(record_no), Some(mac)) =
+            (&mut last, row.chain_id, row.record_no, row.head_mac)
+        {
+            digest.add(chain, record_no, &mac);
+        }
+    }
+    Ok(last.and_then(|(row, digest)| heads_fit(&row, digest)))
+}
+
+/// Each chain that has records, from its beginning to its head.
+async fn chains(
+    snapshot: &mut PgConnection,
+    tenant: TenantId,
+    key: &AuditKey,
+    found: &mut Verification,
+) -> Result<Option<BadPlace>, sqlx::Error> {
+    let mut steps = sqlx::query_as::<_, Step>(
+        "select r.*, h.record_no as head_no, h.recorded_time as head_time, h.mac as head_mac,
+                h.boundary_no, h.boundary_mac
+         from access_record r
+         left join audit_chain h on h.tenant_id = r.tenant_id and h.chain_id = r.chain_id
+         where r.tenant_id = $1
+         order by r.chain_id, r.record_no, r.recorded_time",
+    )
+    .bind(tenant.as_uuid())
+    .fetch(snapshot);
+    let mut walk = Walk::new(key);
+    while let Some(step) = steps.try_next().await? {
+        let bad = walk.step(step);
+        (found.records, found.chains) = (walk.records, walk.chains);
+        if bad.is_some() {
+            return Ok(bad);
+        }
+    }
+    Ok(walk.end())
+}
+
+/// Chains that should have records, and beginnings that no boundary tells of.
+async fn chains_without_records(
+    snapshot: &mut PgConnection,
+    tenant: TenantId,
+) -> Result<Option<BadPlace>, sqlx::Error> {
+    let invented = sqlx::query!(
+        r#"select chain_id, boundary_no as "boundary_no!" from audit_chain h
+           where tenant_id = $1 and boundary_no is not null and not exists (
+               select from checkpoint_head c
+               join checkpoint k on k.tenant_id = c.tenant_id
+                                and k.checkpoint_no = c.checkpoint_no and k.kind = 'Boundary'
+               where c.tenant_id = h.tenant_id and c.chain_id = h.chain_id
+                 and c.record_no = h.boundary_no and c.mac = h.boundary_mac)
+           order by chain_id limit 1"#,
+        tenant.as_uuid(),
+    )
+    .fetch_optional(&mut *snapshot)
+    .await?;
+    if let Some(row) = invented {
+        return Ok(Some(BadPlace {
+            chain_id: Some(row.chain_id),
+            record_no: Some(row.boundary_no),
+            checkpoint_no: None,
+            time: None,
+            wrong: Wrong::BoundaryInvented,
+        }));
+    }
+    let empty = sqlx::query!(
+        r#"select chain_id, record_no, coalesce(boundary_no, 0) as "boundary_no!",
+                  recorded_time as "recorded_time: DbTime"
+           from audit_chain h
+           where tenant_id = $1
+             and (record_no, mac) is distinct from (boundary_no, boundary_mac)
+             and not exists (
+                 select from access_record r
+                 where r.tenant_id = h.tenant_id and r.chain_id = h.chain_id)
+           order by chain_id limit 1"#,
+        tenant.as_uuid(),
+    )
+    .fetch_optional(&mut *snapshot)
+    .await?;
+    Ok(empty.map(|row| BadPlace {
+        chain_id: Some(row.chain_id),
+        record_no: Some(row.boundary_no.saturating_add(1)),
+        checkpoint_no: None,
+        time: Some(row.recorded_time),
+        wrong: Wrong::RecordsCut {
+            head: row.record_no,
+        },
+    }))
+}
+
+/// Whether every record that a checkpoint names is there, or was dropped behind a
+/// boundary.
+async fn against_checkpoints(
+    snapshot: &mut PgConnection,
+    tenant: TenantId,
+) -> Result<Option<BadPlace>, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"select h.chain_id, h.record_no, h.checkpoint_no,
+                  k.checkpoint_time as "checkpoint_time: DbTime", r.mac is not null as "is_there!",
+                  (select max(record_no) from access_record l
+                   where l.tenant_id = h.tenant_id and l.chain_id = h.chain_id) as last_no
+           from checkpoint_head h
+           join checkpoint k on k.tenant_id = h.tenant_id and k.checkpoint_no = h.checkpoint_no
+           left join access_record r on r.tenant_id = h.tenant_id and r.chain_id = h.chain_id
+                                    and r.record_no = h.record_no
+           where h.tenant_id = $1 and r.mac is distinct from h.mac
+             and (r.mac is not null or not exists (
+                 select from checkpoint_head b
+                 join checkpoint c on c.tenant_id = b.tenant_id
+                                  and c.checkpoint_no = b.checkpoint_no and c.kind = 'Boundary'
+                 where b.tenant_id = h.tenant_id and b.chain_id = h.chain_id
+                   and b.record_no >= h.record_no))
+           order by h.chain_id, h.record_no limit 1"#,
+        tenant.as_uuid(),
+    )
+    .fetch_optional(snapshot)
+    .await?;
+    Ok(row.map(|row| {
+        let (record_no, wrong) = if row.is_there {
+            let checkpoint = row.checkpoint_no;
+            (row.record_no, Wrong::RecordReplaced { checkpoint })
+        } else {
+            let wrong = Wrong::RecordsCutBeforeCheckpoint {
+                checkpoint: row.checkpoint_no,
+                through: row.record_no,
+            };
+            (row.last_no.unwrap_or(0).saturating_add(1), wrong)
+        };
+        BadPlace {
+            chain_id: Some(row.chain_id),
+            record_no: Some(record_no),
+            checkpoint_no: Some(row.checkpoint_no),
+            time: Some(row.checkpoint_time),
+            wrong,
+        }
+    }))
+}

@@ -1,0 +1,150 @@
+//! Chains, checkpoints and boundaries as they are written.
+
+use std::time::Duration;
+
+use bursar_vault::Category;
+use jiff::civil::Date;
+use tokio::sync::watch;
+use tonic::Code;
+
+use super::{Scene, holder};
+use crate::support::Bed;
+
+#[tokio::test]
+async fn a_log_that_is_being_written_verifies() {
+    let bed = Bed::new("audit_busy").await;
+    let replica = bed.replica().await;
+    let team = bed.team("team").await;
+    let (stop, stopped) = watch::channel(false);
+    let mut holders = Vec::new();
+    for user in ["ana", "bo", "eva"] {
+        holders.push(holder(&bed, &replica, &team, user).await);
+    }
+    let writing = holders.into_iter().map(async |mut holder| {
+        let mut written = 0_u64;
+        while !*stopped.borrow() && written < 100 {
+            holder.serve(1).await;
+            written += 1;
+        }
+        written
+    });
+    let verifying = async {
+        let vault = bed.controllers.vault();
+        for _ in 0..10 {
+            let anchor = bed.controllers.checkpoint_all().await.unwrap();
+            let verified = vault.verify_audit(team.tenant.id(), anchor.as_ref()).await;
+            assert_eq!(verified.unwrap().first_bad, None);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        stop.send(true).unwrap();
+    };
+    let (written, ()) = tokio::join!(futures::future::join_all(writing), verifying);
+    let vault = bed.controllers.vault();
+    let verified = vault.verify_audit(team.tenant.id(), None).await.unwrap();
+    assert_eq!(verified.records, written.iter().sum::<u64>());
+    assert_eq!((verified.chains, verified.first_bad), (3, None));
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_checkpoint_is_written_only_when_a_chain_moved_and_only_by_the_leader() {
+    let mut scene = Scene::new("audit_moves").await;
+    let checkpoints = "select count(*) from checkpoint";
+    assert_eq!(scene.bed.count(checkpoints).await, 3);
+    let anchor = scene.bed.controllers.checkpoint_all().await.unwrap();
+    assert_eq!(scene.bed.count(checkpoints).await, 4);
+    let again = scene.bed.controllers.checkpoint_all().await.unwrap();
+    assert_eq!((scene.bed.count(checkpoints).await, again), (4, anchor));
+    // Only what moved is bound again.
+    scene.holders[1].serve(1).await;
+    assert_ne!(
+        scene.bed.controllers.checkpoint_all().await.unwrap(),
+        anchor
+    );
+    let heads = "select count(*) from checkpoint_head where checkpoint_no = 4";
+    assert_eq!(scene.bed.count(heads).await, 1);
+
+    let next = scene.bed.controllers_elsewhere().await;
+    scene.holders[1].serve(1).await;
+    let refused = scene.bed.controllers.checkpoint_all().await.err().unwrap();
+    assert_eq!(refused.category(), Category::Superseded);
+    assert_eq!(scene.bed.count(checkpoints).await, 5);
+    next.checkpoint_all().await.unwrap();
+    assert_eq!(scene.bed.count(checkpoints).await, 6);
+    scene.replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_chain_begins_behind_what_was_dropped_up_to_a_boundary() {
+    let mut scene = Scene::new("audit_boundary").await;
+    let today = "select to_char(now() at time zone 'UTC', 'YYYY-MM-DD')";
+    let today: Date = scene.bed.texts(today).await[0].parse().unwrap();
+    let controllers = &scene.bed.controllers;
+    let tenant = scene.team.tenant.id();
+    // Nothing was recorded up to yesterday.
+    let yesterday = today.yesterday().unwrap();
+    let empty = controllers.checkpoint_boundary(tenant, yesterday).await;
+    assert_eq!(empty.unwrap(), 3);
+    let heads = "select count(*) from checkpoint_head where checkpoint_no = 3";
+    assert_eq!(scene.bed.count(heads).await, 0);
+    let boundary = controllers.checkpoint_boundary(tenant, today).await;
+    assert_eq!(boundary.unwrap(), 4);
+
+    // As retention does.
+    let begin = "update audit_chain a set boundary_no = h.record_no, boundary_mac = h.mac
+                 from checkpoint_head h
+                 where h.tenant_id = a.tenant_id and h.chain_id = a.chain_id
+                   and h.checkpoint_no = 4 and a.TENANT";
+    for statement in [begin, "delete from access_record where TENANT"] {
+        scene.bed.tamper(&scene.filled(statement)).await;
+    }
+    assert_eq!(scene.first_bad().await, None);
+    scene.holders[0].serve(2).await;
+    let anchor = scene.bed.controllers.checkpoint_all().await.unwrap();
+    let verified = scene.verify_of(&scene.team, anchor.as_ref()).await;
+    assert_eq!((verified.records, verified.checkpoints), (2, 5));
+    assert_eq!(verified.first_bad, None);
+    // What came since is missed as ever.
+    let first = scene.filled("delete from access_record where CHAIN and record_no = 7");
+    scene.bed.tamper(&first).await;
+    let bad = scene.first_bad().await.unwrap();
+    assert_eq!(
+        (bad.chain_id, bad.record_no),
+        (Some(scene.chain()), Some(7))
+    );
+    scene.replica.stop().await;
+}
+
+#[tokio::test]
+async fn without_its_audit_key_nothing_is_recorded_or_verified() {
+    let mut scene = Scene::new("audit_key").await;
+    let change = "update tenant_secret
+                  set wrapped_key = set_byte(wrapped_key, 20, get_byte(wrapped_key, 20) # 1)
+                  where TENANT and purpose = 'audit'";
+    assert_eq!(scene.bed.tamper(&scene.filled(change)).await, 1);
+    // Keys are kept by those who had them.
+    let controllers = scene.bed.controllers_elsewhere().await;
+    let replica = scene.bed.replica().await;
+    let [holder, _] = &mut scene.holders;
+    holder.broker = holder.broker.moved(&replica, &scene.bed.authority).await;
+    let record = crate::support::broker::served(&holder.granted, 1);
+    let refused = holder.broker.report(vec![record], vec![]).await;
+    assert_eq!(refused.err().unwrap().code(), Code::Internal);
+    let recorded = "select count(*) from integrity_failure where table_name = 'tenant_secret'";
+    assert_eq!(scene.bed.count(recorded).await, 1);
+    let records = "select count(*) from access_record where TENANT";
+    assert_eq!(scene.bed.count(&scene.filled(records)).await, 12);
+
+    let tenant = scene.team.tenant.id();
+    let verified = controllers.vault().verify_audit(tenant, None).await;
+    assert_eq!(verified.err().unwrap().category(), Category::Integrity);
+    // It does not keep the other tenant from its checkpoint.
+    scene.bed.tamper("delete from checkpoint_head").await;
+    scene.bed.tamper("delete from checkpoint").await;
+    controllers.checkpoint_all().await.unwrap();
+    let there = "select count(*) from checkpoint where not TENANT";
+    assert_eq!(scene.bed.count(&scene.filled(there)).await, 1);
+    assert_eq!(scene.bed.count("select count(*) from checkpoint").await, 1);
+    replica.stop().await;
+    scene.replica.stop().await;
+}
