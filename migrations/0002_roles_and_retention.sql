@@ -110,6 +110,8 @@ begin
         ('checkpoint_head', 'select, insert'),
         ('audit_retention', 'select'),
         ('denial', 'select, insert, update, delete'),
+        ('denial_told', 'select, insert, update, delete'),
+        ('idempotency_key', 'select, insert, update, delete'),
         ('integrity_failure', 'insert'),
         ('change_head', 'select, update'),
         ('change', 'select, insert, delete')

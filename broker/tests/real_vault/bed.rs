@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bursar_broker::clock::{Clock as _, SystemClock};
+use bursar_broker::clock::{Clock, SystemClock};
 use bursar_broker::{Args, Sidecar, SidecarError};
 use bursar_seal::{RootKey, RootKeyVersion, RootKeys, Secret, SystemRandom, TokenId};
 use bursar_testbed::Database;
@@ -164,6 +164,11 @@ impl Bed {
     }
 
     pub(crate) async fn broker(&self) -> Broker {
+        self.broker_with(Box::new(SystemClock)).await
+    }
+
+    /// A broker that takes another time for the present.
+    pub(crate) async fn broker_with(&self, clock: Box<dyn Clock>) -> Broker {
         let vault = format!("https://{}", self.vault_address);
         let (ca_file, token_file) = (self.file("ca.crt"), self.file("token"));
         let args = Args::parse_from([
@@ -179,7 +184,7 @@ impl Bed {
             "--metrics-listen",
             "127.0.0.1:0",
         ]);
-        let sidecar = Sidecar::bind(&args, Box::new(SystemClock), Box::new(SystemRandom));
+        let sidecar = Sidecar::bind(&args, clock, Box::new(SystemRandom));
         let sidecar = sidecar.await.unwrap();
         let (address, admin) = (sidecar.addresses()[0], sidecar.admin_address());
         let (stop, stopped) = oneshot::channel::<()>();

@@ -6,11 +6,14 @@ mod bed;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::cell::Cell;
-use std::collections::HashSet;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
+use bursar_broker::clock::{BootTime, Clock, SystemClock, UnixMillis};
 use bursar_seal::TokenVersion;
+use bursar_vault::rows::Window;
 use futures::future::join_all;
 use serde_json::json;
 use tokio::task::LocalSet;
@@ -402,5 +405,64 @@ async fn another_vault_process_takes_over_where_the_first_one_ended() {
         assert_eq!(bed.served().await, 4);
         bed.assert_all_accounted_for().await;
     })
+    .await;
+}
+
+/// Half an hour ahead of everybody, on a machine that booted a day earlier.
+struct WrongClock;
+
+impl Clock for WrongClock {
+    fn boot(&self) -> BootTime {
+        SystemClock.boot().plus(Duration::from_secs(86_400))
+    }
+
+    fn wall(&self) -> UnixMillis {
+        UnixMillis(SystemClock.wall().0 + 1_800_000)
+    }
+}
+
+#[tokio::test]
+async fn windows_end_by_the_databases_clock_however_wrong_the_brokers_is() {
+    const LIMIT: i64 = 30;
+    const PERIOD: i64 = 2;
+    with_vault(
+        "wrong_clock",
+        Duration::from_secs(3),
+        async |bed, _replica| {
+            let ana = bed.user("ana").await;
+            bed.token(&ana, "github", "s3cret").await;
+            let mut quota = bed.quota(&ana, LIMIT).await;
+            quota.window = Window::Period(NonZeroU32::new(2).unwrap());
+            bed.apply_quota(&quota).await;
+            let broker = bed.broker_with(Box::new(WrongClock)).await;
+            let (served, by_window) = (Cell::new(0), RefCell::new(HashMap::new()));
+            let access = async || {
+                // The machine's clock is the database's.
+                let began = SystemClock.wall().seconds() / PERIOD;
+                let answer = broker.access("ana", Some("github")).await;
+                if answer.status != 200 {
+                    assert_eq!(answer.code(), "QuotaExhausted");
+                    return;
+                }
+                served.set(served.get() + 1);
+                if SystemClock.wall().seconds() / PERIOD == began {
+                    *by_window.borrow_mut().entry(began).or_insert(0) += 1;
+                }
+            };
+            let used_up = format!("select count(*) from quota_window where charged = {LIMIT}");
+            until("four windows were used up", async || {
+                join_all((0..4).map(|_| access())).await;
+                bed.count(&used_up).await >= 4
+            })
+            .await;
+            broker.drain().await;
+            let served = served.get();
+            assert_eq!(bed.served().await, served);
+            assert!(by_window.borrow().values().all(|count| *count <= LIMIT));
+            let past = format!("select count(*) from quota_window where charged > {LIMIT}");
+            assert_eq!(bed.count(&past).await, 0);
+            bed.assert_all_accounted_for().await;
+        },
+    )
     .await;
 }

@@ -29,6 +29,8 @@ use crate::{LIMIT, PAUSE};
 pub(crate) const VAULT_NAME: &str = "bursar-vault.bursar-system.svc";
 /// The tokens and their users.
 pub(crate) const TOKENS: [(&str, &str); 3] = [("github", "ana"), ("slack", "ana"), ("jira", "bo")];
+/// What the vault's other keys are wrapped with.
+pub(crate) const ROOT_KEY: [u8; 32] = [7; 32];
 const PODS: u64 = 4;
 const KUBECTL_LIMIT: Duration = Duration::from_secs(60);
 
@@ -326,7 +328,7 @@ async fn means(testbed: &Testbed, database: &Database) -> Means {
     let root_keys = handle.folder().join("root-keys");
     if !root_keys.is_dir() {
         std::fs::create_dir(&root_keys).unwrap();
-        std::fs::write(root_keys.join("1"), [7; 32]).unwrap();
+        std::fs::write(root_keys.join("1"), ROOT_KEY).unwrap();
     }
     let kubeconfig = handle.kubeconfig_for_service_account("bursar-system", "bursar-operator");
     Means {

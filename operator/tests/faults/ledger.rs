@@ -55,7 +55,7 @@ const RECORDED: &str = "
     group by 1, 2, 3, 4, 5, 6, 7, 8, 10";
 
 impl Bed {
-    async fn connect(&self) -> PgConnection {
+    pub(crate) async fn connect(&self) -> PgConnection {
         PgConnection::connect(&self.database.superuser_url)
             .await
             .unwrap()

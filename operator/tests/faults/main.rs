@@ -7,6 +7,7 @@
 //! the faults, `BURSAR_FAULT_ROUNDS` how many there are; both are printed.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod audit;
 mod bed;
 mod books;
 mod books_test;
@@ -68,11 +69,15 @@ async fn what_was_received_is_on_record_or_declared_whatever_is_killed() {
     bed.until_settled().await;
 
     let journal = bed.journal.take();
-    let problems = bed.problems(&journal).await;
+    let mut problems = bed.problems(&journal).await;
+    let verified = bed.verify_audit().await.unwrap_or_else(|problem| {
+        problems.push(problem.clone());
+        problem
+    });
     let told = mischief.summary();
     let totals = bed.totals(&journal).await;
     tell(&format!(
-        "faults: seed {seed}, {rounds} rounds: {told}; {totals}"
+        "faults: seed {seed}, {rounds} rounds: {told}; {totals}; {verified}"
     ));
     assert!(problems.is_empty(), "seed {seed}: {problems:#?}");
     assert!(journal.received() > 0, "nobody received anything");

@@ -72,7 +72,7 @@ impl Mischief {
             bed.rotate().await;
             self.count("TokenRotated");
         }
-        sleep(self.a_while(200, 1_500)).await;
+        sleep(self.a_while(100, 900)).await;
         bed.assert_balanced().await;
     }
 
