@@ -191,6 +191,8 @@ async fn holder(bed: &Bed, replica: &Replica, team: &Team, user: &str) -> Holder
 fn another(column: &str, data_type: &str) -> String {
     match (column, data_type) {
         ("outcome", _) => "'Denied'".to_owned(),
+        // The last of all chains, so that it is not the first bad place itself.
+        ("chain_id", _) => "'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid".to_owned(),
         (_, "uuid") => "gen_random_uuid()".to_owned(),
         (_, "text") => format!("coalesce({column}, '') || 'x'"),
         (_, "integer" | "bigint") => format!("coalesce({column}, 0) + 1"),
