@@ -47,14 +47,13 @@ pub use integrity::IntegrityFailure;
 pub use migrate::{MigrateError, Migration, migrate};
 pub use names::{
     AppName, Counter, Email, IdempotencyKey, NameError, Namespace, NamespaceUid, PersonName,
-    Provider, Purpose,
-    QuotaId, QuotaName, ServiceAccountName, TokenName, UserName, UserUid,
+    Provider, Purpose, QuotaId, QuotaName, ServiceAccountName, TokenName, UserName, UserUid,
 };
 pub use open::{OpenError, VaultConfig};
 pub use people::Person;
 pub use quotas::{QuotaSpec, QuotaState, UsageId};
-pub use schema::SchemaError;
 pub use recalls::{Recalled, Recalls};
+pub use schema::SchemaError;
 pub use tenant::Tenant;
 pub use tenant_keys::TenantKeys;
 pub use term::Term;

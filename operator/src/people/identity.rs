@@ -85,7 +85,10 @@ impl Identity {
         if let Some(account) = self.known(&key) {
             return Ok(account);
         }
-        let review = self.service.review_in_turn(&claims, self.review(token)).await;
+        let review = self
+            .service
+            .review_in_turn(&claims, self.review(token))
+            .await;
         let user = review.ok_or_else(|| {
             Problem::new(Code::TooManyRequests, "too many ask at once; try again")
         })??;

@@ -18,8 +18,8 @@
 //! tenants' unwrapped keys.
 
 mod account;
-mod answer;
 mod account_token;
+mod answer;
 mod ask_back;
 mod attach;
 mod calls;

@@ -195,7 +195,10 @@ async fn reason(
                 true => {
                     let token = told.token.as_ref();
                     let id = running.incarnation.id;
-                    let id = WatcherId { tenant: reader.tenant.id(), incarnation: id };
+                    let id = WatcherId {
+                        tenant: reader.tenant.id(),
+                        incarnation: id,
+                    };
                     let snapshot = Snapshot::read(reader.connection, id, user, token).await?;
                     let snapshot = snapshot.ok_or(CallError::Unauthenticated)?;
                     standing(entitled(reader, account, user, token, snapshot).await?)
