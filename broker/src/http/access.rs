@@ -32,7 +32,7 @@ where
 {
     let body = read_json(headers, body).await?;
     let request = AccessRequest::parse(&body)?;
-    let refused = |problem: Problem| problem.asking_for(asked(&request));
+    let refused = |problem: Problem| problem.with_asked(asked(&request));
     let key = EntryKey::new(&request.user_id, request.token.as_deref());
     let mut give_up = None;
     loop {

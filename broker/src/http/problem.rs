@@ -191,7 +191,7 @@ impl Problem {
 
     /// A refusal of a caller whose JWT was verified: what it asked for, in names that
     /// passed the syntax, is told to the vault. Nothing else of a request ever is.
-    pub(crate) fn asking_for(self, asked: v1alpha1::Denial) -> Self {
+    pub(crate) fn with_asked(self, asked: v1alpha1::Denial) -> Self {
         Self {
             asked: Some(Box::new(asked)),
             ..self

@@ -84,7 +84,7 @@ pub(crate) async fn status(
     };
     let answer = described.and_then(|described| Ok(described?));
     answer.map_err(|problem| {
-        problem.asking_for(v1alpha1::Denial {
+        problem.with_asked(v1alpha1::Denial {
             user_id: user_id.to_owned(),
             ..v1alpha1::Denial::default()
         })
