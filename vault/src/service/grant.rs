@@ -145,7 +145,7 @@ impl VaultService {
         wish: &Wish,
         may_come_back: bool,
     ) -> Result<Decision, CallError> {
-        let mut transaction = self.vault().pool().begin().await?;
+        let mut transaction = self.vault().begin().await?;
         let running = self.lock(&mut transaction, claimed).await?;
         wish.check_number(running.last_request_no)?;
 

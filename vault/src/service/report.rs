@@ -83,7 +83,7 @@ impl VaultService {
             return Err(CallError::Malformed("digest is not the one of the content"));
         }
         let report = Report::read(request);
-        let mut transaction = self.vault().pool().begin().await?;
+        let mut transaction = self.vault().begin().await?;
         let opened = self.open_report(&mut transaction, claimed, &report).await?;
         let verdict = match (place(&opened.running, request)?, report) {
             (Place::Repeated, _) => Verdict::Repeated,

@@ -16,6 +16,7 @@ mod crowd;
 mod describe;
 mod floods;
 mod forged;
+mod given_up;
 mod grant;
 mod load;
 mod model;
