@@ -56,7 +56,7 @@ impl Controllers {
 
     /// A transaction that ends in this term or not at all.
     pub(crate) async fn begin(&self) -> Result<Transaction<'static, Postgres>, VaultError> {
-        let mut transaction = self.vault.pool().begin().await?;
+        let mut transaction = self.vault.begin().await?;
         self.term.hold(&mut transaction).await?;
         Ok(transaction)
     }
@@ -72,7 +72,7 @@ impl Controllers {
     /// One snapshot for several reads.
     pub(crate) async fn snapshot(&self) -> Result<Transaction<'static, Postgres>, VaultError> {
         let begin = "begin isolation level repeatable read read only";
-        let mut transaction = self.vault.pool().begin_with(begin).await?;
+        let mut transaction = self.vault.begin_with(begin).await?;
         self.term.check(&mut transaction).await?;
         Ok(transaction)
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bursar_seal::{Random, RootKeys, TenantId};
 use sqlx::postgres::PgConnection;
-use sqlx::{ConnectOptions as _, PgPool};
+use sqlx::{ConnectOptions as _, PgPool, PgTransaction};
 
 use crate::clock::Clock;
 use crate::db_time::{DbTime, db_now};
@@ -54,6 +54,24 @@ impl Vault {
     /// Connections to the database.
     pub(crate) fn pool(&self) -> &PgPool {
         &self.0.pool
+    }
+
+    /// A transaction, which whoever stops waiting for it does not leave behind: sqlx's own
+    /// `begin` then returns a connection whose transaction is open to the pool, where what
+    /// others write is neither committed nor of their time.
+    pub(crate) async fn begin(&self) -> Result<PgTransaction<'static>, sqlx::Error> {
+        self.begin_with("begin").await
+    }
+
+    /// The same with another statement.
+    pub(crate) async fn begin_with(
+        &self,
+        statement: &'static str,
+    ) -> Result<PgTransaction<'static>, sqlx::Error> {
+        let pool = self.pool().clone();
+        let begun = tokio::spawn(async move { pool.begin_with(statement).await });
+        // It ends early with the runtime only.
+        begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
     }
 
     /// A connection of the caller's own, that no other work can take.

@@ -166,8 +166,12 @@ impl Bed {
     pub(crate) async fn end(self) {
         let log = std::fs::read_to_string(self.testbed.handle().folder().join("postgres.log"));
         let log = log.unwrap();
-        // I9.
-        for trouble in ["deadlock detected", "PANIC"] {
+        // I9, and nothing that is written where nobody commits it.
+        for trouble in [
+            "deadlock detected",
+            "PANIC",
+            "there is already a transaction in progress",
+        ] {
             assert!(!log.contains(trouble), "Postgres' log has: {trouble}");
         }
         drop(self);

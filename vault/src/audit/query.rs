@@ -259,7 +259,7 @@ impl Vault {
         person: &Person,
     ) -> Result<AuditPage, VaultError> {
         let query = &filter.query;
-        let mut transaction = self.pool().begin().await?;
+        let mut transaction = self.begin().await?;
         let now = db_now(&mut transaction).await?;
         // One more than asked for tells whether there are more.
         let limit = i64::from(filter.limit) + 1;
@@ -334,7 +334,7 @@ impl Vault {
         decision_id: &str,
         person: &Person,
     ) -> Result<Option<AccessRecord>, VaultError> {
-        let mut transaction = self.pool().begin().await?;
+        let mut transaction = self.begin().await?;
         let now = db_now(&mut transaction).await?;
         let row = sqlx::query_as!(
             Row,
@@ -372,7 +372,7 @@ impl Vault {
         tenant: &Tenant,
         person: &Person,
     ) -> Result<(), VaultError> {
-        let mut transaction = self.pool().begin().await?;
+        let mut transaction = self.begin().await?;
         let now = db_now(&mut transaction).await?;
         let record = Record::of_person(Outcome::Queried, person, "audit verify", now);
         let chain = tenant.uuid();

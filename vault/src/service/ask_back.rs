@@ -17,7 +17,7 @@ impl VaultService {
         usages: &[UsageId],
     ) -> Result<bool, CallError> {
         let ids: Vec<Uuid> = usages.iter().map(|usage| usage.as_uuid()).collect();
-        let mut transaction = self.vault().pool().begin().await?;
+        let mut transaction = self.vault().begin().await?;
         // Those that are locked are being reported, or asked for by another.
         let asked = sqlx::query!(
             "update allowance set recalled = true

@@ -224,7 +224,7 @@ impl VaultService {
         let namespace_uid = pod.namespace_uid.parse().map_err(unusable)?;
         let tenant = self.vault().tenant_of(&namespace, &namespace_uid).await?;
         let tenant = tenant.ok_or(CallError::NoTenant)?;
-        let mut transaction = self.vault().pool().begin().await?;
+        let mut transaction = self.vault().begin().await?;
         let now = db_now(&mut transaction).await?;
         let incarnation = Incarnation {
             id: self.random_uuid()?,

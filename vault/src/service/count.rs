@@ -84,7 +84,7 @@ impl VaultService {
     /// Decides, and commits what is counted together with its answer.
     async fn decide_count(&self, claimed: &Claimed, wish: &Wish) -> Result<Decision, CallError> {
         let tenant = &claimed.tenant;
-        let mut transaction = self.vault().pool().begin().await?;
+        let mut transaction = self.vault().begin().await?;
         let running = self.lock(&mut transaction, claimed).await?;
         let service_account = running.incarnation.service_account_name;
         // A changed limit waits for what is being decided under the old one, and

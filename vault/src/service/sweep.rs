@@ -110,7 +110,7 @@ impl VaultService {
         let Some(keys) = self.vault().keys_by_id(tenant.into()).await? else {
             return Ok(());
         };
-        let mut transaction = self.vault().pool().begin().await?;
+        let mut transaction = self.vault().begin().await?;
         if !lock(&mut transaction, tenant, incarnation).await? {
             return Ok(());
         }

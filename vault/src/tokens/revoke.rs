@@ -77,7 +77,7 @@ impl Vault {
         through: Option<TokenVersion>,
         person: &Person,
     ) -> Result<Revoked, RevokeError> {
-        let transaction = self.pool().begin().await?;
+        let transaction = self.begin().await?;
         let (mut transaction, tenant) = self.lock_tenant(transaction, tenant.id()).await?;
         let tenant = &tenant;
         let time = db_now(&mut transaction).await?;

@@ -48,7 +48,7 @@ impl Vault {
         let mut shredded = 0;
         let mut place = (Uuid::nil(), 0);
         loop {
-            let transaction = self.pool().begin().await?;
+            let transaction = self.begin().await?;
             let (mut transaction, _, tenant) = self.lock_any_tenant(transaction, id).await?;
             let due = VersionRow::due(&mut transaction, tenant.uuid(), place, BATCH).await?;
             let last = due.len() < BATCH as usize;

@@ -17,6 +17,7 @@ mod describe;
 mod drain;
 mod floods;
 mod forged;
+mod given_up;
 mod grant;
 mod load;
 mod model;
