@@ -26,7 +26,8 @@ const BODY_DEADLINE: Duration = Duration::from_secs(5);
 
 /// What a call brings in its body.
 enum Asked {
-    Audit(AuditFilter),
+    /// Boxed, because the others are small.
+    Audit(Box<AuditFilter>),
     Why(String),
     Verify,
     Revoke(TokenName, Option<TokenVersion>),
@@ -210,7 +211,8 @@ async fn asked(call: Call, body: Incoming) -> Result<Asked, Problem> {
         Call::Audit => {
             let query: AuditQuery = parse(&bytes)?;
             let filter = AuditFilter::try_from(query);
-            Asked::Audit(filter.map_err(|error| Problem::invalid(error.to_string()))?)
+            let filter = filter.map_err(|error| Problem::invalid(error.to_string()))?;
+            Asked::Audit(Box::new(filter))
         }
         Call::Revoke(name) => {
             let RevokeRequest { through_version } = parse(&bytes)?;

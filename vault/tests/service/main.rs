@@ -4,6 +4,10 @@
 //! told of; the real one belongs to the operator's tests.
 
 #![expect(
+    clippy::disallowed_methods,
+    reason = "a test waits for the transactions it begins"
+)]
+#![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     reason = "a test that cannot go on has failed"

@@ -1,6 +1,10 @@
 //! The vault's store on a real Postgres. Each test has a database of its own.
 
 #![expect(
+    clippy::disallowed_methods,
+    reason = "a test waits for the transactions it begins"
+)]
+#![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     reason = "a helper that fails has failed its test"
