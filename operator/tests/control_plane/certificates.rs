@@ -64,7 +64,7 @@ async fn a_second_replica_adopts_the_ca_of_the_first_and_serves_under_it() {
     let team = Team::new().await;
     team.user("ana").await;
     let certificate = published(&team).await;
-    let mut config = operator.config();
+    let mut config = operator.config_of_another();
     config.no_controllers = true;
     let (vault, pages) = (
         bursar_testbed::free_port().unwrap(),

@@ -108,6 +108,11 @@ impl Operator {
         config
     }
 
+    /// Those of another replica, which is told where to listen.
+    pub(crate) fn config_of_another(&self) -> Config {
+        config(&self.through_cable(), &self.root_keys)
+    }
+
     /// What it is run on.
     pub(crate) async fn machine(&self) -> Machine {
         let kubeconfig = Kubeconfig::read_from(&self.kubeconfig).unwrap();

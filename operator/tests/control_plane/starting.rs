@@ -109,7 +109,7 @@ async fn a_database_that_nobody_migrated_is_waited_for_until_the_command_on_read
 async fn an_address_that_is_taken_is_named() {
     let operator = operator().await;
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut config = operator.config();
+    let mut config = operator.config_of_another();
     config.no_controllers = true;
     config.metrics_listen = taken.local_addr().unwrap();
     let ended = Running::start(config, operator.machine().await)
@@ -232,7 +232,7 @@ fn an_hour_ahead(page: Option<String>) -> Option<()> {
 async fn a_clock_that_is_off_is_measured_by_a_replica_that_stores_nothing_too() {
     let operator = operator().await;
     let pages = free_port().unwrap();
-    let mut config = operator.config();
+    let mut config = operator.config_of_another();
     config.no_controllers = true;
     config.listen = ([127, 0, 0, 1], free_port().unwrap()).into();
     config.metrics_listen = ([127, 0, 0, 1], pages).into();
@@ -298,7 +298,7 @@ async fn another_operator_ends_the_controllers_of_the_first_but_not_its_vault() 
     assert_eq!(operator.metric("bursar_controllers_active").await, 1.0);
 
     let pages = free_port().unwrap();
-    let mut config = operator.config();
+    let mut config = operator.config_of_another();
     config.listen = ([127, 0, 0, 1], free_port().unwrap()).into();
     config.metrics_listen = ([127, 0, 0, 1], pages).into();
     let second = Running::start(config, operator.machine().await);
