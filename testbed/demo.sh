@@ -109,6 +109,7 @@ done
   . "$work/other.env"
   access github --header "$(bearer "$BURSAR_TOKEN_FILE")"
   expect 403 'a service account that is not listed'
+  sed -n 's/.*"decision_id":"\([0-9a-f]*\)".*/\1/p' "$work/body" >"$work/denied"
 )
 kill "$sidecar_pid"
 wait "$sidecar_pid" || fail 'the second sidecar did not end well'
@@ -172,10 +173,15 @@ done
 run kubectl bursar audit --namespace team-a --outcome Served
 echo "They are this tour's own, each one that was answered 200; it read in a loop until the value changed."
 
+step 'Why that call was refused: the caller was not told, who may read the audit is'
+run kubectl bursar why "$(cat "$work/denied")" --namespace team-a
+
 step 'Nobody has changed, removed or put back a record'
 run kubectl bursar audit verify --namespace team-a
 
 step 'Revoke in an emergency: the spec stays as it is, and the command waits for every broker'
+access slack --header "$(bearer "$BURSAR_TOKEN_FILE")"
+expect 200 'slack, before it is revoked'
 run kubectl bursar revoke slack --namespace team-a --wait
 run kubectl bursar audit --namespace team-a --outcome Revoked
 
