@@ -507,8 +507,9 @@ declare
     v_limits bigint[] := '{}';
 begin
     exhausted := '{}';
-    insert into quota_window (tenant_id, usage_id, window_no, description, charged)
-    select p_tenant, u.usage_id, coalesce(v_seconds / u.period_s, 0), u.description, 0
+    insert into quota_window (tenant_id, usage_id, window_no, description, charged, end_time)
+    select p_tenant, u.usage_id, coalesce(v_seconds / u.period_s, 0), u.description, 0,
+           to_timestamp((v_seconds / u.period_s + 1) * u.period_s)
     from unnest(p_usages, p_descriptions, p_periods) as u (usage_id, description, period_s)
     order by u.usage_id
     on conflict do nothing;

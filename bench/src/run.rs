@@ -26,6 +26,9 @@ use crate::{limits, machine, scale, shared_quota, startup};
 
 const NAMESPACE: &str = "bench";
 const POD: &str = "bench";
+/// One whose broker serves nothing but the token with a quota: its peak is that of this
+/// load alone.
+const COUNTED_POD: &str = "bench-counted";
 /// The token that is asked for again and again.
 const TOKEN: &str = "hot";
 const VALUE: &str = "a-value-as-long-as-many-a-real-token";
@@ -104,6 +107,7 @@ struct Scene<'a> {
     operator: &'a Operator,
     team: Team,
     pod: Pod,
+    counted_pod: Pod,
 }
 
 /// A part of a run that can be asked for alone.
@@ -233,12 +237,15 @@ impl<'a> Scene<'a> {
             .await?;
         let team = Team::onboard(testbed.client().await?, &namespace).await?;
         team.add_token(TOKEN, VALUE).await?;
-        let pod = Pod::create(testbed, &namespace, POD, &operator.vault_url()).await?;
+        let vault_url = operator.vault_url();
+        let pod = Pod::create(testbed, &namespace, POD, &vault_url).await?;
+        let counted_pod = Pod::create(testbed, &namespace, COUNTED_POD, &vault_url).await?;
         Ok(Self {
             testbed,
             operator,
             team,
             pod,
+            counted_pod,
         })
     }
 
@@ -246,7 +253,8 @@ impl<'a> Scene<'a> {
         &self.operator.database().superuser_url
     }
 
-    /// Memory, the hot path and misses: all of one process, from idle to busy.
+    /// Memory, the hot path and misses: all of one process, from idle to busy, but for the
+    /// hot path with a quota.
     async fn under_load(&self, broker: &Broker) -> Result<Vec<Row>, RunError> {
         tokio::time::sleep(IDLE).await;
         let idle = memory::of(broker.pid())?.resident_mb;
@@ -258,7 +266,9 @@ impl<'a> Scene<'a> {
         rows.extend(self.hot_path(broker, &WITHOUT_QUOTA).await?);
         self.team.add_token(COUNTED_TOKEN, VALUE).await?;
         self.team.add_quota(COUNTED_TOKEN, PLENTY).await?;
-        rows.extend(self.hot_path(broker, &WITH_QUOTA).await?);
+        let fresh = Broker::start(&self.counted_pod).await?;
+        rows.extend(self.hot_path(&fresh, &WITH_QUOTA).await?);
+        drop(fresh);
         rows.extend(misses::measure(&self.team, broker, self.database_url()).await?);
         Ok(rows)
     }

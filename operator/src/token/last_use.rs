@@ -2,6 +2,7 @@
 //! look is read at once for all tokens, and a token in constant use is written every ten minutes.
 
 use std::collections::HashMap;
+use std::mem;
 use std::sync::Arc;
 
 use bursar_crds::conditions::whole_seconds;
@@ -28,12 +29,16 @@ const LONGEST_LOOK: SignedDuration = SignedDuration::from_hours(24);
 /// Objects written at once.
 const CONCURRENCY: usize = 4;
 
+/// The last use of each of these tokens, by the token's id.
+type Untold = HashMap<Uuid, TokenUse>;
+
 /// Follows the records for as long as it is polled.
 pub(crate) async fn follow(context: Arc<Context>) {
     let mut read_up_to = None;
+    let mut untold = Untold::new();
     loop {
         tokio::time::sleep(context.timing.use_check).await;
-        match look(&context, read_up_to).await {
+        match look(&context, read_up_to, &mut untold).await {
             Ok(time) => read_up_to = Some(time),
             Err(error) => tracing::warn!(
                 %error,
@@ -44,12 +49,17 @@ pub(crate) async fn follow(context: Arc<Context>) {
 }
 
 /// Tells what was recorded after a time; gives the time up to which there is nothing more to tell.
-async fn look(context: &Context, read_up_to: Option<Timestamp>) -> Result<Timestamp, Failure> {
+async fn look(
+    context: &Context,
+    read_up_to: Option<Timestamp>,
+    untold: &mut Untold,
+) -> Result<Timestamp, Failure> {
     let after = read_up_to.unwrap_or_else(|| first_look(context)) - LATE;
     let vault = context.vault.vault();
     let (uses, now) = vault.token_uses(DbTime::from(after)).await?;
+    let uses = with_untold(uses, untold);
     if !uses.is_empty() {
-        tell(uses, context).await?;
+        *untold = tell(uses, context).await;
     }
     Ok(now.timestamp().unwrap_or(after))
 }
@@ -66,11 +76,16 @@ fn first_look(context: &Context) -> Timestamp {
     newest.unwrap_or(earliest).max(earliest)
 }
 
-async fn tell(uses: Vec<TokenUse>, context: &Context) -> Result<(), Failure> {
-    let mut uses: HashMap<Uuid, TokenUse> = uses
-        .into_iter()
-        .map(|used| (used.token.as_uuid(), used))
-        .collect();
+/// What was used since the last look, and before it but could not be told.
+fn with_untold(uses: Vec<TokenUse>, untold: &mut Untold) -> Untold {
+    let mut all = mem::take(untold);
+    all.extend(uses.into_iter().map(|used| (used.token.as_uuid(), used)));
+    all
+}
+
+/// Gives those whose objects could not be written: they are tried again alone, so that one
+/// object does not keep the others waiting.
+async fn tell(mut uses: Untold, context: &Context) -> Untold {
     let mut news = Vec::new();
     for token in context.lists.tokens.state() {
         let DeserializeGuard(Ok(readable)) = &*token else {
@@ -82,17 +97,24 @@ async fn tell(uses: Vec<TokenUse>, context: &Context) -> Result<(), Failure> {
             && let Some(time) = used.time.timestamp()
             && is_news(readable.status.as_ref(), time)
         {
-            news.push((token, time, used.service_account_name));
+            news.push((token, time, used));
         }
     }
     let mut written = stream::iter(news)
-        .map(async |(token, time, by)| write(&token, time, &by, context).await)
+        .map(async |(token, time, used)| {
+            let written = write(&token, time, &used.service_account_name, context).await;
+            (token, used, written)
+        })
         .buffer_unordered(CONCURRENCY);
-    let mut failed = None;
-    while let Some(result) = written.next().await {
-        failed = failed.or(result.err());
+    let mut untold = Untold::new();
+    while let Some((token, used, written)) = written.next().await {
+        if let Err(error) = written {
+            let (namespace, name) = place(&*token);
+            tracing::warn!(namespace, name, %error, "its last use is not told; trying again");
+            untold.insert(used.token.as_uuid(), used);
+        }
     }
-    failed.map_or(Ok(()), |error| Err(error.into()))
+    untold
 }
 
 async fn write(
@@ -128,7 +150,30 @@ mod tests {
     use bursar_crds::conditions::whole_seconds;
     use jiff::{SignedDuration, Timestamp};
 
-    use super::is_news;
+    use bursar_seal::TokenId;
+    use bursar_vault::TokenUse;
+    use uuid::Uuid;
+
+    use super::{Untold, is_news, with_untold};
+
+    #[test]
+    fn what_could_not_be_told_is_tried_again_unless_there_is_a_later_use() {
+        let used = |token: Uuid, second, by: &str| TokenUse {
+            token: TokenId::from(token),
+            time: Timestamp::from_second(second).unwrap().into(),
+            service_account_name: by.to_owned(),
+        };
+        let [stuck, again, new] = [1, 2, 3].map(Uuid::from_u128);
+        let before = [used(stuck, 10, "app"), used(again, 10, "app")];
+        let mut untold: Untold = before.map(|used| (used.token.as_uuid(), used)).into();
+        let uses = vec![used(again, 20, "job"), used(new, 20, "app")];
+        let all = with_untold(uses, &mut untold);
+        assert!(untold.is_empty());
+        assert_eq!(all.len(), 3);
+        assert_eq!(all[&stuck], used(stuck, 10, "app"));
+        assert_eq!(all[&again], used(again, 20, "job"));
+        assert_eq!(all[&new], used(new, 20, "app"));
+    }
 
     #[test]
     fn a_token_in_constant_use_is_written_every_ten_minutes_and_never_for_an_older_use() {

@@ -54,7 +54,6 @@ impl VaultService {
         }
         self.trim_changes().await?;
         self.trim_denials().await?;
-        self.create_audit_partitions().await?;
         self.trim_idempotency_keys().await?;
         if in_contact >= self.grace() {
             self.lapse_all().await?;
@@ -237,14 +236,6 @@ impl VaultService {
         )
         .execute(self.vault().pool())
         .await?;
-        Ok(())
-    }
-
-    /// Those of the days ahead: without one for its day a record is refused.
-    async fn create_audit_partitions(&self) -> Result<(), CallError> {
-        sqlx::query!("select create_audit_partitions()")
-            .execute(self.vault().pool())
-            .await?;
         Ok(())
     }
 

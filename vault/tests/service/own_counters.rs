@@ -121,6 +121,27 @@ async fn fifty_consumers_over_five_brokers_get_just_what_all_quotas_cover() {
     second.stop().await;
 }
 
+#[tokio::test]
+async fn a_window_is_made_with_its_end_so_that_it_can_be_trimmed() {
+    let bed = Bed::new("own_window_end").await;
+    let replica = bed.replica().await;
+    let team = bed.team("team").await;
+    let ana = bed.user(&team, "ana").await;
+    let daily = QuotaSpec {
+        window: Window::Period(NonZeroU32::new(86_400).unwrap()),
+        ..uploads("daily", Subject::User(ana.uid), 5)
+    };
+    let lifetime = uploads("lifetime", Subject::EachUser, 5);
+    apply(&bed, &team, &[&daily, &lifetime]).await;
+    let broker = bed.broker(&replica, &team, "app").await;
+    assert_eq!(used(broker.consume(UPLOADS, 2, "a").await.unwrap()), [2, 2]);
+    let windows = "select count(*) from quota_window where case window_no when 0
+                   then end_time is null
+                   else extract(epoch from end_time) = (window_no + 1) * 86400 end";
+    assert_eq!(bed.count(windows).await, 2);
+    replica.stop().await;
+}
+
 /// `ana` with one quota of so many files, and a broker.
 async fn scene(
     bed: &Bed,
