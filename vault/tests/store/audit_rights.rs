@@ -125,6 +125,12 @@ async fn the_vaults_role_changes_and_removes_nothing_of_the_audit() {
         .has_no_right_to("update audit_chain set boundary_no = 7, boundary_mac = mac")
         .await;
     intruder
+        .has_no_right_to(
+            "insert into audit_chain select tenant_id, gen_random_uuid(), 7, now(), mac, 7, mac
+             from audit_chain",
+        )
+        .await;
+    intruder
         .has_no_right_to("update audit_retention set days = 1")
         .await;
     for table in audit
@@ -218,7 +224,12 @@ async fn a_day_within_the_retention_is_not_dropped() {
 #[tokio::test]
 async fn a_day_is_dropped_only_behind_a_boundary_of_each_tenant_that_has_records_in_it() {
     let mut intruder = Intruder::new("unbound").await;
-    let (one, two) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    let mut tenants = Vec::new();
+    for name in ["one", "two"] {
+        tenants.push(intruder.fixture.tenant(name).await.id().as_uuid());
+    }
+    tenants.sort();
+    let (one, two) = (tenants[0], tenants[1]);
     intruder.fixture.record_of(one, 91).await;
     intruder
         .fixture
@@ -247,7 +258,7 @@ async fn a_day_is_dropped_only_behind_a_boundary_of_each_tenant_that_has_records
 #[tokio::test]
 async fn tables_of_the_same_names_in_front_do_not_lead_the_owners_functions_astray() {
     let mut intruder = Intruder::new("astray").await;
-    let tenant = Uuid::new_v4();
+    let tenant = intruder.fixture.tenant("team").await.id().as_uuid();
     intruder.fixture.record_of(tenant, 91).await;
     for statement in [
         "create temporary table audit_retention as select -1000 as days",
