@@ -189,6 +189,7 @@ impl Replica {
             .env("BURSAR_ROOT_KEY_DIR", &means.root_keys)
             .args(["--vault-name", VAULT_NAME, "--lease-seconds=15"])
             .arg(format!("--listen=127.0.0.1:{port}"))
+            .arg("--people-listen=127.0.0.1:0")
             .arg(format!("--metrics-listen=127.0.0.1:{pages}"));
         if !has_controllers {
             spec = spec.arg("--no-controllers");

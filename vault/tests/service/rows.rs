@@ -112,8 +112,18 @@ const TAMPERED_INCARNATION: [(&str, &str); 7] = [
 
 /// Columns of authenticated tables that are changed nowhere here. `tenant_id` is
 /// another: with it a row is gone from where it is looked for.
-const NOT_TAMPERED: [(&str, &str, &str); 20] = [
+const NOT_TAMPERED: [(&str, &str, &str); 22] = [
     ("tenant", "created_time", "for people"),
+    (
+        "token_user",
+        "suspended_time",
+        "for people: it dates a receipt",
+    ),
+    (
+        "token_version",
+        "dead_time",
+        "for people: it dates a receipt",
+    ),
     ("workload", "access", "the schema allows one value"),
     ("incarnation", "incarnation_id", "found by it"),
     ("incarnation", "attached_time", "for people"),
@@ -231,6 +241,9 @@ async fn every_column_of_an_authenticated_table_is_dealt_with() {
          where table_schema = 'public' and column_name <> 'tenant_id'
            and table_name in (select table_name from information_schema.columns
                               where table_schema = 'public' and column_name = 'mac')
+           -- Chained: the tests of the audit change each column of theirs.
+           and table_name not like 'access_record%'
+           and table_name not in ('audit_chain', 'checkpoint', 'checkpoint_head')
          order by 1, 2",
     )
     .fetch_all(&bed.sql)

@@ -83,7 +83,7 @@ async fn more_damaged_versions_than_one_batch_do_not_keep_the_others_from_being_
     let copies = format!(
         "insert into token_version
          select tenant_id, '{}', number, state, origin, secret_version, fingerprint, version_time,
-                shred_time - interval '1 day', key_version, wrapped_key, ciphertext, mac
+                shred_time - interval '1 day', dead_time, key_version, wrapped_key, ciphertext, mac
          from token_version, generate_series(1, 250) as number",
         Uuid::nil()
     );

@@ -58,6 +58,10 @@ const TABLES: &[(&str, Table)] = &[
     ("denial", Plain("counts")),
     ("denial_told", Plain("counts")),
     (
+        "idempotency_key",
+        Plain("its MAC is tested where workloads count, in the service's tests"),
+    ),
+    (
         "incarnation",
         Plain("its identity is authenticated, and tested where the row is made"),
     ),
@@ -86,6 +90,10 @@ const TABLES: &[(&str, Table)] = &[
         "root_key",
         Plain("a changed check value can only keep the vault from starting"),
     ),
+    (
+        "slow_start",
+        Plain("where accesses begin anew with one: it bounds a loss"),
+    ),
     ("tenant", Authenticated(&[("created_time", "for people")])),
     (
         "tenant_key",
@@ -104,8 +112,14 @@ const TABLES: &[(&str, Table)] = &[
         )]),
     ),
     ("token", Authenticated(&[])),
-    ("token_user", Authenticated(&[])),
-    ("token_version", Authenticated(&[])),
+    (
+        "token_user",
+        Authenticated(&[("suspended_time", "for people: it dates a receipt")]),
+    ),
+    (
+        "token_version",
+        Authenticated(&[("dead_time", "for people: it dates a receipt")]),
+    ),
     ("workload", Authenticated(&[])),
 ];
 
