@@ -131,7 +131,7 @@ impl Running {
         // The testbed's folder is private and goes with it.
         let folder = testbed.folder().join("scale");
         fs::create_dir(&folder)?;
-        fs::write(folder.join("database-url"), &database.owner_url)?;
+        fs::write(folder.join("database-url"), &database.runtime_url)?;
         let mut process = Spec::new("vault", program()?, folder.join("vault.log"))
             .arg("--folder")
             .arg(&folder)

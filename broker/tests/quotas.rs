@@ -238,6 +238,38 @@ async fn an_outsider_is_refused_as_at_access_whatever_is_asked() {
 }
 
 #[tokio::test]
+async fn a_refusal_is_told_with_whom_it_was_about_once_the_caller_is_known() {
+    scene(async |scene| {
+        limit(scene, uploads(None));
+        let headers = [("Idempotency-Key", "k")];
+        let exhausted = count(scene, "consume", "a", 6).await;
+        let path = "/v1/quotas/ana/nothing/release";
+        let unknown = call(scene, "POST", path, &headers, "").await;
+        let described = call(scene, "GET", "/v1/quotas/absent", &[], "").await;
+        let path = "/v1/quotas/ana/filesUploaded/consume";
+        let host = [("Host", "localhost"), headers[0]];
+        let stranger = send(scene.address, &request("POST", path, &host, "")).await;
+        scene
+            .vault
+            .until("denials", |state| state.denials.len() >= 4)
+            .await;
+        let denials = scene.vault.state().denials.clone();
+        for (answer, code, user) in [
+            (exhausted, "QuotaExhausted", "ana"),
+            (unknown, "CounterNotFound", "ana"),
+            (described, "Forbidden", "absent"),
+            (stranger, "Unauthenticated", ""),
+        ] {
+            let id = answer.json()["decision_id"].as_str().unwrap().to_owned();
+            let told = denials.iter().find(|denial| denial.decision_id == id);
+            let told = told.expect("a refusal was not told");
+            assert_eq!((&*told.code, &*told.user_id), (code, user));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_lost_answer_is_asked_for_again_and_counted_once() {
     scene(async |scene| {
         limit(scene, uploads(None));

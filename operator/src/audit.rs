@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bursar_crds::names::{AUDIT_CHECKPOINT_CONFIG_MAP as NAME, FIELD_MANAGER};
-use bursar_vault::{Anchor, Category, VaultError};
+use bursar_vault::{Anchor, Category, Checkpoints, VaultError};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Patch, PatchParams};
@@ -67,7 +67,7 @@ pub(crate) async fn keep_checkpoints(context: Arc<Context>, namespace: String) {
                 return;
             }
             Err(error) => {
-                context.metrics.checkpoint_failed();
+                context.metrics.checkpoints_failed(1);
                 let line = error.to_string();
                 if told.as_ref() == Some(&line) {
                     tracing::debug!("still: {line}");
@@ -81,20 +81,27 @@ pub(crate) async fn keep_checkpoints(context: Arc<Context>, namespace: String) {
 }
 
 async fn checkpoint(context: &Context, namespace: &str) -> Result<(), AnchorError> {
-    let Some(newest) = context.vault.checkpoint_all().await? else {
+    let Checkpoints {
+        anchor: newest,
+        passed_over,
+    } = context.vault.checkpoint_all().await?;
+    context.metrics.checkpoints_failed(passed_over);
+    let kept = read(&context.client, namespace).await?;
+    if kept == newest {
         return Ok(());
-    };
-    if let Some(kept) = read(&context.client, namespace).await? {
-        if kept == newest {
-            return Ok(());
-        }
-        // Whatever was set back would be forgotten with the next write.
-        if !context.vault.vault().has_anchor(&kept).await? {
-            let namespace = namespace.to_owned();
-            return Err(AnchorError::SetBack { namespace });
-        }
     }
-    write(&context.client, namespace, &newest).await
+    // Whatever was set back, even to no checkpoint at all, would be forgotten with the
+    // next write.
+    if let Some(kept) = &kept
+        && !context.vault.vault().has_anchor(kept).await?
+    {
+        let namespace = namespace.to_owned();
+        return Err(AnchorError::SetBack { namespace });
+    }
+    match newest {
+        Some(newest) => write(&context.client, namespace, &newest).await,
+        None => Ok(()),
+    }
 }
 
 /// What the ConfigMap binds; `None` when there is none.

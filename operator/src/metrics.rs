@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use bursar_crds::Enforcement;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
@@ -43,6 +44,28 @@ pub(crate) enum Outcome {
     Undecodable,
 }
 
+/// Whether anything is refused because of a quota.
+#[derive(Clone, Copy, Debug, EncodeLabelValue, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Enforced {
+    /// What is beyond the limit is.
+    Enforce,
+    /// Nothing is.
+    Warn,
+}
+
+impl Enforced {
+    const ALL: [Self; 2] = [Self::Enforce, Self::Warn];
+}
+
+impl From<Enforcement> for Enforced {
+    fn from(enforcement: Enforcement) -> Self {
+        match enforcement {
+            Enforcement::Enforce => Self::Enforce,
+            Enforcement::Warn => Self::Warn,
+        }
+    }
+}
+
 /// How much of a quota is used.
 #[derive(Clone, Copy, Debug, EncodeLabelValue, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) enum QuotaUse {
@@ -76,6 +99,7 @@ impl QuotaUse {
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct QuotaLabels {
+    enforcement: Enforced,
     usage: QuotaUse,
 }
 
@@ -198,17 +222,20 @@ impl Metrics {
         self.database_clock_ahead.set(seconds);
     }
 
-    /// A checkpoint of the audit was not written, or not bound outside the database.
-    pub(crate) fn checkpoint_failed(&self) {
-        self.failed_checkpoints.inc();
+    /// So many checkpoints of the audit were not written, or not bound outside the database.
+    pub(crate) fn checkpoints_failed(&self, count: u32) {
+        self.failed_checkpoints.inc_by(count.into());
     }
 
     /// How much of each quota is used.
-    pub(crate) fn quotas(&self, uses: &[QuotaUse]) {
-        for usage in QuotaUse::ALL {
-            let count = uses.iter().filter(|one| **one == usage).count();
-            let gauge = self.quotas.get_or_create(&QuotaLabels { usage });
-            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+    pub(crate) fn quotas(&self, uses: &[(Enforced, QuotaUse)]) {
+        for enforcement in Enforced::ALL {
+            for usage in QuotaUse::ALL {
+                let same = uses.iter().filter(|one| **one == (enforcement, usage));
+                let labels = QuotaLabels { enforcement, usage };
+                let gauge = self.quotas.get_or_create(&labels);
+                gauge.set(i64::try_from(same.count()).unwrap_or(i64::MAX));
+            }
         }
     }
 
@@ -248,7 +275,7 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, Metrics, Outcome, QuotaUse};
+    use super::{Enforced, Kind, Metrics, Outcome, QuotaUse};
 
     #[test]
     fn the_reference_has_every_metric_with_its_type() {
@@ -280,12 +307,12 @@ mod tests {
             (11, 10),
             (0, 0),
         ];
-        let uses = uses.map(|(used, limit)| QuotaUse::of(used, limit));
+        let enforced = uses.map(|(used, limit)| (Enforced::Enforce, QuotaUse::of(used, limit)));
         let metrics = Metrics::new();
-        metrics.quotas(&uses);
+        metrics.quotas(&[&enforced[..], &[(Enforced::Warn, QuotaUse::Exhausted)]].concat());
         let count = |usage: &str| {
             let text = metrics.encode().unwrap();
-            let line = format!("bursar_quotas{{usage=\"{usage}\"}} ");
+            let line = format!("bursar_quotas{{enforcement=\"Enforce\",usage=\"{usage}\"}} ");
             text.lines()
                 .find_map(|found| found.strip_prefix(&line)?.parse::<u32>().ok())
         };

@@ -12,13 +12,25 @@
 //! cannot be: their value is gone, and the source gives a new version. Tenants
 //! and their keys cannot be either: only a backup brings them back.
 
+use std::sync::LazyLock;
+
 use aws_lc_rs::digest;
 use bursar_seal::TenantId;
+use prometheus_client::metrics::counter::Counter;
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
 use crate::rows::AuthenticatedRow;
 use crate::vault::Vault;
+
+/// Rows that this process found so, whoever looked: calls of brokers, controllers,
+/// checkpoints. Each finding counts once, however often it is put on record.
+static FOUND: LazyLock<Counter> = LazyLock::new(Counter::default);
+
+/// How many were found since the process started.
+pub(crate) fn found() -> Counter {
+    FOUND.clone()
+}
 
 /// A row that is not what the vault wrote.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -51,6 +63,7 @@ impl IntegrityFailure {
 
     /// What is missing or does not open; `found` is what lies there instead.
     pub(crate) fn new(tenant: TenantId, table: &'static str, row: String, found: &[&[u8]]) -> Self {
+        FOUND.inc();
         let mut hash = digest::Context::new(&digest::SHA256);
         for part in found {
             hash.update(part);

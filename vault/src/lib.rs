@@ -34,7 +34,8 @@ mod value;
 mod vault;
 
 pub use audit::{
-    Anchor, AuditFilter, AuditFilterError, BadPlace, Outcome, Record, Verification, Wrong,
+    Anchor, AuditFilter, AuditFilterError, BadPlace, Checkpoints, Outcome, Record, Verification,
+    Wrong,
 };
 pub use changes::{CHANGE_CHANNEL, Change, Numbered, SHARDS, heads, read_after};
 pub use clock::{Clock, SystemClock};

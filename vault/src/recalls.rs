@@ -12,7 +12,7 @@ use crate::vault::Vault;
 const BATCH: i64 = 1_000;
 
 /// How far the log of changes was read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Recalls(HashMap<i16, i64>);
 
 /// What happened since it was looked at last.
@@ -39,10 +39,12 @@ impl Vault {
     /// # Errors
     /// When the database is away or refuses: the next call begins where this one did.
     pub async fn recalled(&self, since: &mut Recalls) -> Result<Recalled, DatabaseError> {
+        // Not `since` itself: what was found in one shard is lost when the next one fails.
+        let mut reading = since.clone();
         let mut tokens = Vec::new();
         let mut gap = false;
         for (shard, head) in changes::heads(self.pool()).await? {
-            let mut last = since.0.get(&shard).copied().unwrap_or(0);
+            let mut last = reading.0.get(&shard).copied().unwrap_or(0);
             // A database that went back in time has a gap too.
             gap |= head < last;
             while last < head {
@@ -54,8 +56,9 @@ impl Vault {
                     _ => None,
                 }));
             }
-            since.0.insert(shard, head.min(last));
+            reading.0.insert(shard, head.min(last));
         }
+        *since = reading;
         Ok(if gap {
             Recalled::Any
         } else {

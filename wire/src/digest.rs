@@ -9,6 +9,8 @@ use crate::v1alpha1::{AccessRecord, Denial};
 /// the length-delimited denials.
 ///
 /// The counts come first, so that one of a kind can never pass for one of another.
+/// That of the denials is there only with denials: a report without any has the
+/// digest it had in the first releases of this protocol version, which knew of none.
 pub fn report_digest(
     records: &[AccessRecord],
     closed_allowance_ids: &[String],
@@ -24,7 +26,9 @@ pub fn report_digest(
         context.update(&(id.len() as u64).to_be_bytes());
         context.update(id.as_bytes());
     }
-    context.update(&(denials.len() as u64).to_be_bytes());
+    if !denials.is_empty() {
+        context.update(&(denials.len() as u64).to_be_bytes());
+    }
     for denial in denials {
         context.update(&denial.encode_length_delimited_to_vec());
     }
@@ -54,6 +58,17 @@ mod tests {
             code: code.into(),
             ..Denial::default()
         }
+    }
+
+    /// What brokers send that were built before there were denials.
+    #[test]
+    fn a_report_without_denials_has_the_digest_it_always_had() {
+        let digest = report_digest(&[record(1), record(2)], &["a".into(), "b".into()], &[]);
+        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(
+            hex,
+            "9feec462750bb6c258f312993f358fa4c5d752d979fbc79f9684d581a80a6075"
+        );
     }
 
     #[test]

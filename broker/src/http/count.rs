@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::count_request;
 use super::problem::Problem;
-use super::quotas::{Quota, quota};
+use super::quotas::{Quota, asked, quota};
 use crate::allowance::denials::{Denial, whole_seconds};
 use crate::broker::Broker;
 use crate::upstream::backoff::Backoff;
@@ -40,8 +40,8 @@ impl Call {
 }
 
 #[derive(Serialize)]
-struct Document {
-    counter: String,
+struct Document<'a> {
+    counter: &'a str,
     amount: u64,
     quotas: Vec<Counted>,
 }
@@ -67,7 +67,13 @@ where
 {
     let request = count_request::read(headers, body, user_id, counter).await?;
     broker.authenticate(headers, broker.now())?;
-    let answer = timeout(PATIENCE, ask(broker, call, &request))
+    counted(broker, call, &request)
+        .await
+        .map_err(|problem| problem.with_asked(asked(&request.user_id)))
+}
+
+async fn counted(broker: &Broker, call: Call, request: &CountRequest) -> Result<Bytes, Problem> {
+    let answer = timeout(PATIENCE, ask(broker, call, request))
         .await
         .map_err(|_| Problem::count_unknown())??;
     match answer {
@@ -80,7 +86,7 @@ where
                 })
             });
             let document = Document {
-                counter: request.counter,
+                counter: &request.counter,
                 amount: request.amount,
                 quotas: quotas.collect::<Option<_>>().ok_or(Denial::Unusable)?,
             };

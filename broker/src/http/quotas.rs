@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use bursar_wire::v1alpha1::QuotaUse;
 use bursar_wire::v1alpha1::describe_quotas_response::Answer;
+use bursar_wire::v1alpha1::{self, QuotaUse};
 use http::HeaderMap;
 use hyper::body::Bytes;
 use jiff::Timestamp;
@@ -58,6 +58,20 @@ pub(crate) async fn describe(
         return Err(Problem::invalid("user_id", NAME_RULE));
     }
     broker.authenticate(headers, broker.now())?;
+    described(broker, user_id)
+        .await
+        .map_err(|problem| problem.with_asked(asked(user_id)))
+}
+
+/// What the vault is told of a refused call about a user's quotas.
+pub(crate) fn asked(user_id: &str) -> v1alpha1::Denial {
+    v1alpha1::Denial {
+        user_id: user_id.to_owned(),
+        ..v1alpha1::Denial::default()
+    }
+}
+
+async fn described(broker: &Broker, user_id: &str) -> Result<Bytes, Problem> {
     let answer = timeout(PATIENCE, ask(broker, user_id))
         .await
         .map_err(|_| Problem::vault_unavailable())??;

@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::directory::{Listed, Place};
 use crate::failure::Failure;
 use crate::kind::{is_deleted, place};
-use crate::metrics::QuotaUse;
+use crate::metrics::{Enforced, QuotaUse};
 
 /// A token that is served but for quotas.
 struct Candidate {
@@ -46,13 +46,14 @@ pub(crate) async fn follow(context: Arc<Context>) {
 }
 
 /// How much of each quota is used, as their statuses tell it; a default for each user has none.
-fn uses(context: &Context) -> Vec<QuotaUse> {
+fn uses(context: &Context) -> Vec<(Enforced, QuotaUse)> {
     let quotas = context.lists.quotas.state();
     let uses = quotas.iter().filter_map(|quota| {
         let DeserializeGuard(readable) = &**quota;
         let quota = readable.as_ref().ok()?;
         let used = quota.status.as_ref()?.used?;
-        Some(QuotaUse::of(used, quota.spec.limit))
+        let usage = QuotaUse::of(used, quota.spec.limit);
+        Some((quota.spec.enforcement.into(), usage))
     });
     uses.collect()
 }

@@ -68,5 +68,16 @@ async fn the_newest_checkpoints_are_bound_outside_the_database_and_a_cut_does_no
 
     // Until a person has looked into it.
     maps.delete(NAME, &DeleteParams::default()).await.unwrap();
-    changed(Some(second)).await;
+    let third = changed(Some(second)).await;
+
+    // Nor does a database without any checkpoint say anything against what is bound.
+    let failed = "bursar_failed_checkpoints_total";
+    let before = operator.metric(failed).await;
+    rows.remove_audit().await;
+    let noticed = until(LIMIT, PAUSE, async || {
+        (operator.metric(failed).await > before).then_some(())
+    });
+    noticed.await.expect("nobody noticed that all is gone");
+    assert_eq!(bound().await, Some(third));
+    maps.delete(NAME, &DeleteParams::default()).await.unwrap();
 }

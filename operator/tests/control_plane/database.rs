@@ -1,7 +1,7 @@
 //! What is in the vault's tables, read past the vault.
 
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{PgPool, Row};
+use sqlx::{AssertSqlSafe, PgPool, Row};
 
 use crate::operator::operator;
 
@@ -134,6 +134,17 @@ impl Rows {
         .await
         .unwrap();
         row.get(0)
+    }
+
+    /// Takes away all chains and checkpoints, of whatever tenant.
+    pub(crate) async fn remove_audit(&self) {
+        for table in ["checkpoint_head", "checkpoint", "audit_chain"] {
+            let statement = format!("delete from {table}");
+            sqlx::query(AssertSqlSafe(statement))
+                .execute(&self.pool)
+                .await
+                .unwrap();
+        }
     }
 
     /// How many records say that a broker did not tell.

@@ -94,17 +94,26 @@ impl Heads {
     }
 }
 
+/// What became of the checkpoints of all tenants.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Checkpoints {
+    /// What binds the newest of all tenants, to be kept outside the database;
+    /// `None` while there is no checkpoint.
+    pub anchor: Option<Anchor>,
+    /// Tenants that could not have one, because rows of theirs are damaged.
+    pub passed_over: u32,
+}
+
 impl Controllers {
     /// Writes a checkpoint for each tenant of which a chain moved since its last
-    /// one. Gives what binds the newest checkpoints of all tenants, to be kept
-    /// outside the database; `None` while there is no checkpoint.
+    /// one.
     ///
     /// A tenant whose rows are damaged is passed over: that is on record, and
     /// its chains stay without a new checkpoint.
     ///
     /// # Errors
     /// [`VaultError::TermSuperseded`], or when the database is away.
-    pub async fn checkpoint_all(&self) -> Result<Option<Anchor>, VaultError> {
+    pub async fn checkpoint_all(&self) -> Result<Checkpoints, VaultError> {
         let vault = self.vault();
         let _alone = vault.checkpoints().lock().await;
         let moved = sqlx::query_scalar!(
@@ -116,18 +125,24 @@ impl Controllers {
         )
         .fetch_all(vault.pool())
         .await?;
+        let mut passed_over = 0;
         for tenant in moved {
             match self.checkpoint(tenant.into(), None).await {
                 Ok(_) => {}
                 // It is on record, with what to do.
                 Err(VaultError::Integrity(failure)) => {
+                    passed_over += 1;
                     tracing::error!(tenant = %failure.tenant, "there is no checkpoint: {failure}");
                 }
                 Err(error) => return Err(error),
             }
         }
         let mut snapshot = self.snapshot().await?;
-        Ok(Anchor::newest(&mut snapshot).await?)
+        let anchor = Anchor::newest(&mut snapshot).await?;
+        Ok(Checkpoints {
+            anchor,
+            passed_over,
+        })
     }
 
     /// Writes a boundary: a checkpoint that binds the last record of each of the

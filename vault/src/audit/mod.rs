@@ -21,6 +21,7 @@ mod walk;
 pub use anchor::Anchor;
 pub use bad_place::{BadPlace, Verification, Wrong};
 pub(crate) use chain::{Head, append, chained, head_mac};
+pub use checkpoint::Checkpoints;
 pub(crate) use partitions::provide as provide_partitions;
 pub use query::{AuditFilter, AuditFilterError};
 pub use record::{Outcome, Record};

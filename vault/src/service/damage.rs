@@ -35,7 +35,6 @@ impl VaultService {
         connection: impl PgExecutor<'_>,
         failure: &IntegrityFailure,
     ) {
-        self.metrics().integrity_failures.inc();
         if let Err(error) = failure.record(connection).await {
             tracing::error!(%error, %failure, "an integrity failure could not be recorded");
         }

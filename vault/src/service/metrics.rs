@@ -8,6 +8,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::calls::Calls;
+use crate::integrity;
 
 /// The metrics of one replica's vault service.
 #[derive(Clone, Default)]
@@ -18,7 +19,6 @@ pub(crate) struct Metrics {
     reports: Family<ReportLabels, Counter>,
     denials_told: Family<ToldLabels, Counter>,
     fenced: Family<FenceLabels, Counter>,
-    pub(crate) integrity_failures: Counter,
     pub(crate) watchers: Gauge,
     pub(crate) slow_watchers: Counter,
     pub(crate) failed_handshakes: Counter,
@@ -221,7 +221,7 @@ impl Metrics {
         registry.register(
             "integrity_failures",
             "Rows read whose MAC did not fit; alarm on any",
-            metrics.integrity_failures.clone(),
+            integrity::found(),
         );
         registry.register(
             "watchers",

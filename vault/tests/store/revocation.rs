@@ -1,6 +1,8 @@
 //! Revoking versions, and what is remembered of it.
 
-use bursar_vault::{Change, RefusedValue, Serving, Source};
+use bursar_seal::TokenId;
+use bursar_vault::{Change, Recalled, RefusedValue, Serving, Source};
+use uuid::Uuid;
 
 use crate::fixture::{Fixture, token, user, version};
 
@@ -246,4 +248,30 @@ async fn only_revoking_remembers_a_value() {
         .await
         .unwrap();
     assert_eq!((state.serving, state.refused), (Serving::Serving, None));
+}
+
+#[tokio::test]
+async fn a_recall_is_found_after_a_later_shard_could_not_be_read() {
+    let fixture = Fixture::new("recalls").await;
+    let mut since = fixture.vault.recalls().await.unwrap();
+    let token = Uuid::new_v4();
+    for change in [
+        "alter table change alter kind drop not null",
+        "update change_head set seq = seq + 1 where shard in (0, 15)",
+        &format!(
+            "insert into change (shard, seq, tenant_id, kind, token_id)
+             select shard, seq, '{token}', case shard when 0 then 'Recall' end, '{token}'
+             from change_head where shard in (0, 15)"
+        ),
+    ] {
+        fixture.tamper(change).await;
+    }
+    fixture.vault.recalled(&mut since).await.unwrap_err();
+    fixture
+        .tamper("update change set kind = 'Widen' where shard = 15")
+        .await;
+    let tokens = Recalled::Tokens(vec![TokenId::from(token)]);
+    assert_eq!(fixture.vault.recalled(&mut since).await.unwrap(), tokens);
+    let none = Recalled::Tokens(Vec::new());
+    assert_eq!(fixture.vault.recalled(&mut since).await.unwrap(), none);
 }

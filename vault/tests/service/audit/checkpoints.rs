@@ -78,6 +78,7 @@ async fn a_database_that_was_set_back_is_found_by_what_is_kept_outside() {
         .checkpoint_all()
         .await
         .unwrap()
+        .anchor
         .unwrap();
     let all = scene.verify_of(&scene.team, Some(&later)).await;
     assert_eq!((all.records, all.chains, all.checkpoints), (12, 2, 3));

@@ -72,13 +72,13 @@ impl Scene {
             }
             bed.controllers.checkpoint_all().await.unwrap();
         }
-        let anchor = bed.controllers.checkpoint_all().await.unwrap();
+        let checkpoints = bed.controllers.checkpoint_all().await.unwrap();
         for holder in &mut holders {
             holder.serve(1).await;
         }
         let scene = Self {
             other_chain: elsewhere.chain(),
-            anchor: anchor.unwrap(),
+            anchor: checkpoints.anchor.unwrap(),
             bed,
             replica,
             team,

@@ -31,8 +31,10 @@ async fn a_log_that_is_being_written_verifies() {
     let verifying = async {
         let vault = bed.controllers.vault();
         for _ in 0..10 {
-            let anchor = bed.controllers.checkpoint_all().await.unwrap();
-            let verified = vault.verify_audit(team.tenant.id(), anchor.as_ref()).await;
+            let checkpoints = bed.controllers.checkpoint_all().await.unwrap();
+            let verified = vault
+                .verify_audit(team.tenant.id(), checkpoints.anchor.as_ref())
+                .await;
             assert_eq!(verified.unwrap().first_bad, None);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -100,8 +102,9 @@ async fn a_chain_begins_behind_what_was_dropped_up_to_a_boundary() {
     }
     assert_eq!(scene.first_bad().await, None);
     scene.holders[0].serve(2).await;
-    let anchor = scene.bed.controllers.checkpoint_all().await.unwrap();
-    let verified = scene.verify_of(&scene.team, anchor.as_ref()).await;
+    let checkpoints = scene.bed.controllers.checkpoint_all().await.unwrap();
+    let anchor = checkpoints.anchor.as_ref();
+    let verified = scene.verify_of(&scene.team, anchor).await;
     assert_eq!((verified.records, verified.checkpoints), (2, 5));
     assert_eq!(verified.first_bad, None);
     // What came since is missed as ever.
@@ -171,7 +174,11 @@ async fn without_its_audit_key_nothing_is_recorded_or_verified() {
     // It does not keep the other tenant from its checkpoint.
     scene.bed.tamper("delete from checkpoint_head").await;
     scene.bed.tamper("delete from checkpoint").await;
-    controllers.checkpoint_all().await.unwrap();
+    let metric = "bursar_vault_integrity_failures_total";
+    let counted = replica.metric(metric);
+    let checkpoints = controllers.checkpoint_all().await.unwrap();
+    assert_eq!(checkpoints.passed_over, 1);
+    assert!(replica.metric(metric) > counted);
     let there = "select count(*) from checkpoint where not TENANT";
     assert_eq!(scene.bed.count(&scene.filled(there)).await, 1);
     assert_eq!(scene.bed.count("select count(*) from checkpoint").await, 1);
