@@ -100,7 +100,8 @@ pub struct Checkpoints {
     /// What binds the newest of all tenants, to be kept outside the database;
     /// `None` while there is no checkpoint.
     pub anchor: Option<Anchor>,
-    /// Tenants that could not have one, because rows of theirs are damaged.
+    /// Tenants that could not have one, because rows of theirs are damaged or held by
+    /// somebody.
     pub passed_over: u32,
 }
 
@@ -108,8 +109,8 @@ impl Controllers {
     /// Writes a checkpoint for each tenant of which a chain moved since its last
     /// one.
     ///
-    /// A tenant whose rows are damaged is passed over: that is on record, and
-    /// its chains stay without a new checkpoint.
+    /// A tenant whose rows are damaged, or held by somebody, is passed over: its
+    /// chains stay without a new checkpoint. Damage is on record.
     ///
     /// # Errors
     /// [`VaultError::TermSuperseded`], or when the database is away.
@@ -129,12 +130,12 @@ impl Controllers {
         for tenant in moved {
             match self.checkpoint(tenant.into(), None).await {
                 Ok(_) => {}
-                // It is on record, with what to do.
-                Err(VaultError::Integrity(failure)) => {
+                Err(error) if error.is_everybodys() => return Err(error),
+                // Damaged rows are on record, with what to do.
+                Err(error) => {
                     passed_over += 1;
-                    tracing::error!(tenant = %failure.tenant, "there is no checkpoint: {failure}");
+                    tracing::error!(%tenant, "there is no checkpoint: {error}");
                 }
-                Err(error) => return Err(error),
             }
         }
         let mut snapshot = self.snapshot().await?;

@@ -149,6 +149,33 @@ async fn a_boundary_that_goes_further_than_a_checkpoint_long_after_its_day_is_fo
 }
 
 #[tokio::test]
+async fn a_tenant_that_somebody_holds_does_not_keep_the_others_from_their_checkpoints() {
+    let scene = Scene::new("audit_held").await;
+    let checkpoints = "select count(*) from checkpoint";
+    let mut tenants = [scene.team.tenant.id(), scene.other.tenant.id()];
+    tenants.sort_by_key(|tenant| tenant.as_uuid());
+    // One moved since; the other is to be bound again as well.
+    let unbound = scene.filled("delete from checkpoint_head where not TENANT");
+    assert_eq!(scene.bed.tamper(&unbound).await, 1);
+    let mut gate = scene.bed.sql.begin().await.unwrap();
+    sqlx::query("select from tenant where tenant_id = $1 for update")
+        .bind(tenants[0].as_uuid())
+        .execute(&mut *gate)
+        .await
+        .unwrap();
+    let controllers = &scene.bed.controllers;
+    let before = scene.bed.count(checkpoints).await;
+    let written = controllers.checkpoint_all().await.unwrap();
+    assert_eq!(written.passed_over, 1);
+    assert_eq!(scene.bed.count(checkpoints).await, before + 1);
+    gate.rollback().await.unwrap();
+    let written = controllers.checkpoint_all().await.unwrap();
+    assert_eq!(written.passed_over, 0);
+    assert_eq!(scene.bed.count(checkpoints).await, before + 2);
+    scene.replica.stop().await;
+}
+
+#[tokio::test]
 async fn without_its_audit_key_nothing_is_recorded_or_verified() {
     let mut scene = Scene::new("audit_key").await;
     let change = "update tenant_secret
