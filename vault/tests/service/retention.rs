@@ -335,9 +335,7 @@ async fn who_holds_the_end_of_a_chain_to_add_to_it_is_ahead_of_retention() {
     let refused = sqlx::query("lock table access_record in access exclusive mode nowait")
         .execute(&mut *retention)
         .await;
-    let refused = refused
-        .err()
-        .expect("retention would wait for the chain, and it for retention");
+    let refused = refused.expect_err("retention would wait for the chain, and it for retention");
     let code = refused.as_database_error().unwrap().code().unwrap();
     assert_eq!(code, "55P03", "{refused}");
     drop(retention);

@@ -1,6 +1,10 @@
 //! What somebody with the vault's own connection to the database cannot do to the audit.
 
+use std::cell::RefCell;
+use std::io::{self, Write};
+
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tracing_subscriber::fmt;
 use uuid::Uuid;
 
 use crate::fixture::Fixture;
@@ -307,4 +311,55 @@ async fn every_function_that_runs_as_the_owner_says_where_it_looks_and_is_not_ev
         );
         assert!(!for_everybody, "{name}");
     }
+}
+
+thread_local! {
+    /// What is logged on this thread.
+    static LOG: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+struct ThreadLog;
+
+impl Write for ThreadLog {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        LOG.with_borrow_mut(|log| log.write(line))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_role_that_may_change_or_remove_anything_of_the_audit_is_warned_of() {
+    let log = fmt().with_ansi(false).with_writer(|| ThreadLog).finish();
+    let _here = tracing::subscriber::set_default(log);
+    let fixture = Fixture::new("too_much").await;
+    let role = &fixture.database.runtime_role;
+    let warned = async || {
+        LOG.take();
+        fixture.restarted().await;
+        String::from_utf8(LOG.take())
+            .unwrap()
+            .contains("may edit the audit")
+    };
+    assert!(!warned().await);
+    for right in [
+        "update (count) on access_record",
+        "delete on access_record",
+        "update (mac) on checkpoint",
+        "delete on checkpoint_head",
+        "truncate on audit_chain",
+        "update (boundary_no) on audit_chain",
+        "insert (boundary_mac) on audit_chain",
+    ] {
+        fixture
+            .tamper(&format!("grant {right} to \"{role}\""))
+            .await;
+        assert!(warned().await, "{right}");
+        fixture
+            .tamper(&format!("revoke {right} from \"{role}\""))
+            .await;
+    }
+    assert!(!warned().await);
 }
