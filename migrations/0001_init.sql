@@ -825,6 +825,9 @@ create table checkpoint (
     check ((kind = 'Boundary') = (through_day is not null))
 );
 create index checkpoint_by_time on checkpoint (checkpoint_time);
+-- For the day that is to be dropped.
+create index checkpoint_by_day on checkpoint (through_day, tenant_id, checkpoint_no)
+    where kind = 'Boundary';
 
 -- The heads of chains at a checkpoint: of those that moved since the one before, or with
 -- Boundary the last record of each chain that it covers.

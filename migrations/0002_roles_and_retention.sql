@@ -6,6 +6,32 @@ create table audit_retention (
 );
 insert into audit_retention (days) values (90);
 
+-- Refuses a day with records of a tenant that has no boundary behind them. What is there
+-- of a tenant that never was is nobody's.
+create function check_boundaries(p_day date, p_partition regclass) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
+declare
+    v_tenant uuid;
+begin
+    loop
+        -- The next tenant that has records there, by the primary key.
+        execute format(
+            'select tenant_id from %s where tenant_id > $1 or $1 is null
+             order by tenant_id limit 1', p_partition) into v_tenant using v_tenant;
+        exit when v_tenant is null;
+        if exists (select from public.tenant where tenant_id = v_tenant) and not exists (
+            select from public.checkpoint
+            where tenant_id = v_tenant and kind = 'Boundary' and through_day = p_day
+        ) then
+            raise exception 'tenant % has records of % and no boundary behind them',
+                v_tenant, p_day;
+        end if;
+    end loop;
+end
+$$;
+revoke execute on function check_boundaries from public;
+
 -- Drops the records of a day, in UTC: false when there are none. From then on the
 -- chains that had some begin behind the boundary. It is all that the operator can do
 -- to records, and it is refused for a day within the retention and for one that has
@@ -18,8 +44,7 @@ set lock_timeout = '1s' as $$
 declare
     v_days integer := (select days from public.audit_retention);
     v_today date := (clock_timestamp() at time zone 'UTC')::date;
-    v_name text := 'access_record_' || to_char(p_day, 'YYYYMMDD');
-    v_tenant uuid;
+    v_partition regclass;
 begin
     -- The name of a partition does not tell years before Christ from those after.
     if p_day is null or p_day < date '2000-01-01' then
@@ -28,28 +53,16 @@ begin
     if p_day >= v_today - v_days then
         raise exception 'the records of % are kept: the retention is % days', p_day, v_days;
     end if;
-    lock table public.access_record in access exclusive mode;
-    if not exists (
-        select from pg_inherits
-        where inhparent = 'public.access_record'::regclass
-          and inhrelid = to_regclass('public.' || v_name)
-    ) then
+    select inhrelid into v_partition from pg_inherits
+    where inhparent = 'public.access_record'::regclass
+      and inhrelid = to_regclass('public.access_record_' || to_char(p_day, 'YYYYMMDD'));
+    if not found then
         return false;
     end if;
-    loop
-        -- The next tenant that has records there, by the primary key.
-        execute format(
-            'select tenant_id from public.%I where tenant_id > $1 or $1 is null
-             order by tenant_id limit 1', v_name) into v_tenant using v_tenant;
-        exit when v_tenant is null;
-        if not exists (
-            select from public.checkpoint
-            where tenant_id = v_tenant and kind = 'Boundary' and through_day = p_day
-        ) then
-            raise exception 'tenant % has records of % and no boundary behind them',
-                v_tenant, p_day;
-        end if;
-    end loop;
+    -- First while reports go on, so that it is known to be short when they wait.
+    perform public.check_boundaries(p_day, v_partition);
+    lock table public.access_record in access exclusive mode;
+    perform public.check_boundaries(p_day, v_partition);
     update public.audit_chain c
     set boundary_no = h.record_no, boundary_mac = h.mac
     from public.checkpoint_head h
@@ -58,7 +71,7 @@ begin
         where kind = 'Boundary' and through_day = p_day
         group by tenant_id)
       and c.tenant_id = h.tenant_id and c.chain_id = h.chain_id;
-    execute format('drop table public.%I', v_name);
+    execute format('drop table %s', v_partition);
     return true;
 end
 $$;
@@ -105,7 +118,8 @@ begin
         ('allowance_charge', 'select, insert, update, delete'),
         ('allowance_standing', 'select'),
         ('access_record', 'select, insert'),
-        ('audit_chain', 'select, insert, update (record_no, recorded_time, mac)'),
+        ('audit_chain', 'select, insert (tenant_id, chain_id, record_no, recorded_time, mac),
+                         update (record_no, recorded_time, mac)'),
         ('checkpoint', 'select, insert'),
         ('checkpoint_head', 'select, insert'),
         ('audit_retention', 'select'),

@@ -5,6 +5,7 @@ use std::io;
 use bursar_seal::{
     DataKeyError, RandomError, TenantId, TenantKeyError, TenantSecretError, TokenId,
 };
+use jiff::Timestamp;
 
 use crate::integrity::IntegrityFailure;
 use crate::names::UserUid;
@@ -53,6 +54,17 @@ impl DatabaseError {
             Self::Statement(_) => Category::Internal,
         }
     }
+
+    /// Whether no statement at all would be answered.
+    fn is_outage(&self) -> bool {
+        match self {
+            Self::Unavailable(sqlx::Error::Database(error)) => {
+                !CONTENDED.contains(&&*error.code().unwrap_or_default())
+            }
+            Self::Unavailable(_) | Self::Access(_) => true,
+            Self::Statement(_) => false,
+        }
+    }
 }
 
 impl From<sqlx::Error> for DatabaseError {
@@ -87,6 +99,8 @@ impl From<sqlx::Error> for DatabaseError {
 /// Connection, resources, operator intervention; lock not available, idle in
 /// transaction, serialization failure, deadlock.
 const UNAVAILABLE: [&str; 7] = ["08", "53", "57", "55P03", "25P03", "40001", "40P01"];
+/// Those of them that other transactions on the same rows lead to.
+const CONTENDED: [&str; 4] = ["55P03", "25P03", "40001", "40P01"];
 /// Authorization, no such database.
 const ACCESS: [&str; 2] = ["28", "3D"];
 
@@ -132,6 +146,17 @@ pub enum VaultError {
         /// The newest version known from elsewhere.
         known: u32,
     },
+    /// What is old enough is told by a clock that may be wrong.
+    #[error(
+        "the database's clock is at {database} and that of this machine at {here}: no records are \
+         dropped, for which of them are old is not certain; set the clock that is wrong"
+    )]
+    ClocksApart {
+        /// The database's time.
+        database: Timestamp,
+        /// The time here.
+        here: Timestamp,
+    },
     /// A row or key is not what the vault wrote.
     #[error(transparent)]
     Integrity(#[from] IntegrityFailure),
@@ -152,9 +177,20 @@ impl VaultError {
             Self::TenantRetired { .. } | Self::UserNotFound { .. } | Self::RowRolledBack { .. } => {
                 Category::Refused
             }
+            Self::ClocksApart { .. } => Category::Misconfigured,
             Self::Integrity(_) => Category::Integrity,
             Self::Key(error) => error.category(),
             Self::Database(error) => error.category(),
+        }
+    }
+
+    /// Whether the next tenant would fare no better: another replica leads, or the database is
+    /// away. Otherwise it is the trouble of one tenant, for example a row that somebody holds.
+    pub(crate) fn is_everybodys(&self) -> bool {
+        match self {
+            Self::TermSuperseded { .. } => true,
+            Self::Database(error) => error.is_outage(),
+            _ => false,
         }
     }
 }

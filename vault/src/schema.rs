@@ -118,12 +118,20 @@ pub(crate) async fn check(connection: &mut PgConnection) -> Result<(), SchemaErr
     Ok(())
 }
 
-/// Whether this role may change records of the audit, or could give itself the right.
+/// Whether this role may change or remove what the audit recorded, or could give itself the
+/// right.
 pub(crate) async fn may_edit_audit(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar(
-        "select has_table_privilege(oid, 'update, delete, truncate')
-             or pg_has_role(relowner, 'member')
-         from pg_class where oid = to_regclass('public.access_record')",
+        "select bool_or(
+             pg_has_role(relowner, 'member')
+             or has_table_privilege(oid, 'delete, truncate')
+             or case when oid = 'public.audit_chain'::regclass
+                     then has_column_privilege(oid, 'boundary_no', 'insert, update')
+                          or has_column_privilege(oid, 'boundary_mac', 'insert, update')
+                     else has_any_column_privilege(oid, 'update') end)
+         from pg_class
+         where oid in ('public.access_record'::regclass, 'public.audit_chain'::regclass,
+                       'public.checkpoint'::regclass, 'public.checkpoint_head'::regclass)",
     )
     .fetch_one(connection)
     .await

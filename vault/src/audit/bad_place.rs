@@ -92,6 +92,17 @@ pub enum Wrong {
          retention, and no boundary checkpoint says so: they were removed"
     )]
     BoundaryInvented,
+    /// A boundary goes up to it, and it is younger than the boundary's day.
+    #[error(
+        "boundary checkpoint {checkpoint} lets retention drop everything up to this record, which \
+         is younger than its day: the chain went up to {earlier} at a checkpoint later than that"
+    )]
+    BoundaryTooLate {
+        /// The boundary.
+        checkpoint: i64,
+        /// How far the chain went after its day.
+        earlier: i64,
+    },
     /// The MAC of a checkpoint does not fit.
     #[error(
         "this checkpoint is not the one that was written here: a column of it was changed, or it \

@@ -72,6 +72,10 @@ pub(crate) async fn append(
     }
     let tenant = keys.tenant().as_uuid();
     let key = keys.audit_key(&mut *connection).await?;
+    // Before the head, as retention does, or the two wait for each other.
+    sqlx::query("lock table only access_record in row exclusive mode")
+        .execute(&mut *connection)
+        .await?;
     let head = sqlx::query!(
         r#"insert into audit_chain as c (tenant_id, chain_id, record_no, recorded_time, mac)
            values ($1, $2, 0, '-infinity', $3)

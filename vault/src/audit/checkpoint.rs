@@ -5,13 +5,14 @@
 //! them, in their term and one after another.
 
 use aws_lc_rs::digest::{Context, SHA256};
-use bursar_seal::{RowWriter, TenantId};
+use bursar_seal::{AuditKey, RowWriter, TenantId};
 use jiff::civil::Date;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::anchor::Anchor;
 use super::chain::NO_MAC;
+use super::record::Record;
 use crate::controllers::Controllers;
 use crate::db_time::DbTime;
 use crate::error::VaultError;
@@ -99,7 +100,8 @@ pub struct Checkpoints {
     /// What binds the newest of all tenants, to be kept outside the database;
     /// `None` while there is no checkpoint.
     pub anchor: Option<Anchor>,
-    /// Tenants that could not have one, because rows of theirs are damaged.
+    /// Tenants that could not have one, because rows of theirs are damaged or held by
+    /// somebody.
     pub passed_over: u32,
 }
 
@@ -107,8 +109,8 @@ impl Controllers {
     /// Writes a checkpoint for each tenant of which a chain moved since its last
     /// one.
     ///
-    /// A tenant whose rows are damaged is passed over: that is on record, and
-    /// its chains stay without a new checkpoint.
+    /// A tenant whose rows are damaged, or held by somebody, is passed over: its
+    /// chains stay without a new checkpoint. Damage is on record.
     ///
     /// # Errors
     /// [`VaultError::TermSuperseded`], or when the database is away.
@@ -128,12 +130,12 @@ impl Controllers {
         for tenant in moved {
             match self.checkpoint(tenant.into(), None).await {
                 Ok(_) => {}
-                // It is on record, with what to do.
-                Err(VaultError::Integrity(failure)) => {
+                Err(error) if error.is_everybodys() => return Err(error),
+                // Damaged rows are on record, with what to do.
+                Err(error) => {
                     passed_over += 1;
-                    tracing::error!(tenant = %failure.tenant, "there is no checkpoint: {failure}");
+                    tracing::error!(%tenant, "there is no checkpoint: {error}");
                 }
-                Err(error) => return Err(error),
             }
         }
         let mut snapshot = self.snapshot().await?;
@@ -150,15 +152,21 @@ impl Controllers {
     /// transaction with setting `boundary_no` and `boundary_mac` of the chains.
     ///
     /// # Errors
-    /// As [`Vault::tenant_of`](crate::Vault::tenant_of), and
-    /// [`VaultError::TermSuperseded`].
+    /// As [`Vault::tenant_of`](crate::Vault::tenant_of);
+    /// [`VaultError::Integrity`] when one of these records is not what the vault wrote
+    /// there; and [`VaultError::TermSuperseded`].
     pub async fn checkpoint_boundary(
         &self,
         tenant: TenantId,
         through: Date,
     ) -> Result<i64, VaultError> {
         let _alone = self.vault().checkpoints().lock().await;
-        self.checkpoint(tenant, Some(through)).await
+        let written = self.checkpoint(tenant, Some(through)).await;
+        // Recorded in the transaction, it would be gone with it.
+        if let Err(VaultError::Integrity(failure)) = &written {
+            failure.record(self.vault().pool()).await?;
+        }
+        written
     }
 
     async fn checkpoint(&self, tenant: TenantId, through: Option<Date>) -> Result<i64, VaultError> {
@@ -174,7 +182,7 @@ impl Controllers {
         let key = keys.audit_key(&mut transaction).await?;
         let heads = match through {
             None => moved_heads(&mut transaction, tenant).await?,
-            Some(day) => heads_at(&mut transaction, tenant, day).await?,
+            Some(day) => heads_at(&mut transaction, tenant, key, day).await?,
         };
         let before = sqlx::query!(
             r#"select c.checkpoint_no as "checkpoint_no?", c.mac as "mac?",
@@ -242,30 +250,66 @@ async fn moved_heads(
     Ok(heads)
 }
 
+/// The last record of a chain up to the end of a day, with the MACs of what it may follow.
+#[derive(sqlx::FromRow)]
+struct LastRecord {
+    #[sqlx(flatten)]
+    record: Record,
+    previous: Vec<Vec<u8>>,
+}
+
 /// The last record of each chain up to the end of a day.
+///
+/// What is bound here is dropped next, and with it what could be verified: a record that
+/// somebody moved to this day, or added to it, must not be bound.
 async fn heads_at(
     connection: &mut PgConnection,
     tenant: TenantId,
+    key: &AuditKey,
     day: Date,
-) -> Result<Heads, sqlx::Error> {
-    let rows = sqlx::query!(
-        "select h.chain_id, r.record_no, r.mac from audit_chain h
+) -> Result<Heads, VaultError> {
+    let rows: Vec<LastRecord> = sqlx::query_as(
+        "select r.*, array(
+                    select mac from access_record p
+                    where p.tenant_id = h.tenant_id and p.chain_id = h.chain_id
+                      and p.record_no = r.record_no - 1
+                    union all
+                    select h.boundary_mac where h.boundary_no = r.record_no - 1) as previous
+         from audit_chain h
          cross join lateral (
-             select record_no, mac from access_record a
+             select * from access_record a
              where a.tenant_id = h.tenant_id and a.chain_id = h.chain_id
                and a.recorded_time < ($2::text::date + 1)::timestamp at time zone 'UTC'
              order by record_no desc limit 1
          ) as r
          where h.tenant_id = $1
-         order by chain_id",
-        tenant.as_uuid(),
-        day.to_string(),
+         order by h.chain_id",
     )
+    .bind(tenant.as_uuid())
+    .bind(day.to_string())
     .fetch_all(connection)
     .await?;
     let mut heads = Heads::default();
-    for row in rows {
-        heads.push(row.chain_id, row.record_no, row.mac);
+    for LastRecord { record, previous } in rows {
+        let fits = |previous: &[u8; 32]| {
+            let content = record.content();
+            key.verify(previous, &content, &record.mac).is_ok()
+        };
+        let is_genuine = if record.record_no == 1 {
+            fits(&NO_MAC)
+        } else {
+            let mut previous = previous
+                .iter()
+                .filter_map(|mac| mac.as_slice().try_into().ok());
+            previous.any(fits)
+        };
+        if !is_genuine {
+            let place = format!("{} {}", record.chain_id, record.record_no);
+            let content = record.content();
+            let found = [content.as_bytes(), &record.mac];
+            return Err(IntegrityFailure::new(tenant, "access_record", place, &found).into());
+        }
+        heads.push(record.chain_id, record.record_no, record.mac);
     }
     Ok(heads)
 }

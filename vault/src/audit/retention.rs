@@ -6,34 +6,66 @@
 
 use bursar_seal::TenantId;
 use jiff::civil::Date;
+use jiff::{SignedDuration, Timestamp};
 use sqlx::PgConnection;
 
 use crate::controllers::Controllers;
+use crate::db_time::db_now;
 use crate::error::VaultError;
+
+/// So far ahead of this machine's clock may the database's be.
+const CLOCKS_APART: SignedDuration = SignedDuration::from_hours(1);
 
 impl Controllers {
     /// Drops the records of all days behind the retention; tells of how many days.
     ///
     /// # Errors
     /// [`VaultError::TermSuperseded`]; [`VaultError::Integrity`] when a tenant has no
-    /// boundary because its rows are damaged, and then its day stays; or when the
-    /// database is away, or a reader holds the day up.
+    /// boundary because its rows are damaged, and then its day stays;
+    /// [`VaultError::ClocksApart`]; or when the database is away, or a reader holds the day
+    /// up.
     pub async fn drop_expired_records(&self) -> Result<usize, VaultError> {
         let mut snapshot = self.snapshot().await?;
         let days = expired_days(&mut snapshot).await?;
+        let database = db_now(&mut snapshot).await?.timestamp();
         snapshot.commit().await?;
+        if !days.is_empty() {
+            self.check_clock(database)?;
+        }
         for day in &days {
             self.drop_day(*day).await?;
         }
         Ok(days.len())
     }
 
+    /// What is dropped by a clock that ran ahead does not come back.
+    fn check_clock(&self, database: Option<Timestamp>) -> Result<(), VaultError> {
+        let here = self.vault().clock().now();
+        let database = database.unwrap_or(Timestamp::MAX);
+        if database.duration_since(here) > CLOCKS_APART {
+            return Err(VaultError::ClocksApart { database, here });
+        }
+        Ok(())
+    }
+
     async fn drop_day(&self, day: Date) -> Result<(), VaultError> {
         let mut snapshot = self.snapshot().await?;
-        let tenants = tenants_of(&mut snapshot, day).await?;
+        let tenants = tenants_without_boundary(&mut snapshot, day).await?;
         snapshot.commit().await?;
+        let mut failed = None;
         for tenant in &tenants {
-            self.checkpoint_boundary(*tenant, day).await?;
+            match self.checkpoint_boundary(*tenant, day).await {
+                Ok(_) => {}
+                Err(error) if error.is_everybodys() => return Err(error),
+                Err(error) => {
+                    tracing::error!(%tenant, %day, "there is no boundary: {error}");
+                    failed.get_or_insert(error);
+                }
+            }
+        }
+        // Nor are later days dropped: a chain has one beginning.
+        if let Some(error) = failed {
+            return Err(error);
         }
         let mut transaction = self.begin().await?;
         sqlx::query_scalar!(
@@ -67,8 +99,10 @@ async fn expired_days(connection: &mut PgConnection) -> Result<Vec<Date>, sqlx::
         .map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
-/// The tenants that have records of a day, one by one along the primary key.
-async fn tenants_of(
+/// The tenants that have records of a day, one by one along the primary key, but for those
+/// with a boundary that was written once the day was over. What is there of a tenant that
+/// never was is nobody's.
+async fn tenants_without_boundary(
     connection: &mut PgConnection,
     day: Date,
 ) -> Result<Vec<TenantId>, sqlx::Error> {
@@ -87,7 +121,12 @@ async fn tenants_of(
                        order by r.tenant_id limit 1)
                from found where found.tenant_id is not null
            )
-           select tenant_id as "tenant_id!" from found where tenant_id is not null"#,
+           select t.tenant_id from found join tenant t on t.tenant_id = found.tenant_id
+           where not exists (
+               select from checkpoint c
+               where c.tenant_id = t.tenant_id and c.kind = 'Boundary'
+                 and c.through_day = $1::text::date
+                 and c.checkpoint_time >= ($1::text::date + 2)::timestamp at time zone 'UTC')"#,
         day.to_string(),
     )
     .fetch_all(connection)

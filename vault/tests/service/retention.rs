@@ -1,13 +1,24 @@
 //! Records are dropped by the day, and what is left still verifies.
 
-use bursar_vault::{BadPlace, Category};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bursar_vault::{BadPlace, Category, Clock, Person, VaultError, Wrong};
+use jiff::{SignedDuration, Timestamp};
 
 use crate::support::broker::{Broker, served};
 use crate::support::replica::Replica;
-use crate::support::{Bed, Team};
+use crate::support::{Bed, Team, try_open_at};
 
 const RECORDS: &str = "select count(*) from access_record";
 const CHECKPOINTS: &str = "select count(*) from checkpoint";
+const BOUNDARIES: &str = "select count(*) from checkpoint where kind = 'Boundary'";
+/// Waiting for a lock, all of them.
+const WAITING: &str = "select count(*) from pg_stat_activity
+                       where datname = current_database() and wait_event_type = 'Lock'";
+/// A copy of the first record of each chain in another place of it.
+const COPIES: &str = "insert into access_record
+    select (jsonb_populate_record(r, PLACE)).* from access_record r where record_no = 1";
 
 struct Reporting {
     team: Team,
@@ -45,6 +56,25 @@ impl Bed {
         .await;
         self.tamper(&format!("update audit_retention set days = 90 - {days}"))
             .await;
+    }
+
+    /// A partition for a day behind the retention, with nothing in it, and its noon.
+    async fn old_day(&self) -> String {
+        self.tamper(
+            "do $$ declare d date := (now() at time zone 'UTC')::date - 91;
+             begin
+                 execute format('create table access_record_%s (like access_record including all)',
+                                to_char(d, 'YYYYMMDD'));
+                 execute format('alter table access_record_%s owner to %I',
+                                to_char(d, 'YYYYMMDD'), current_database());
+                 execute format('alter table access_record attach partition access_record_%s
+                                 for values from (%L) to (%L)', to_char(d, 'YYYYMMDD'),
+                                d::timestamp at time zone 'UTC',
+                                (d + 1)::timestamp at time zone 'UTC');
+             end $$",
+        )
+        .await;
+        "((now() at time zone 'UTC')::date - 91 + time '12:00') at time zone 'UTC'".to_owned()
     }
 
     /// A partition for today, which retention has dropped.
@@ -152,5 +182,197 @@ async fn a_day_that_somebody_dropped_without_a_boundary_is_missed() {
     bed.today_again().await;
     team.report().await;
     assert!(team.bad_place(&bed).await.is_some());
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_record_that_was_moved_to_an_old_day_is_not_bound_and_nothing_is_dropped() {
+    let bed = Bed::new("retention_moved").await;
+    let replica = bed.replica().await;
+    let mut team = Reporting::new(&bed, &replica, "one").await;
+    for _ in 0..3 {
+        team.report().await;
+    }
+    let noon = bed.old_day().await;
+    let moved = format!("update access_record set recorded_time = {noon} where record_no = 4");
+    assert_eq!(bed.tamper(&moved).await, 1);
+    let error = bed.controllers.drop_expired_records().await.unwrap_err();
+    assert_eq!(error.category(), Category::Integrity, "{error}");
+    assert_eq!(bed.count(BOUNDARIES).await, 0);
+    assert_eq!(bed.count(RECORDS).await, 6);
+    let recorded = "select count(*) from integrity_failure where table_name = 'access_record'";
+    assert_eq!(bed.count(recorded).await, 1);
+    let bad = team.bad_place(&bed).await.unwrap();
+    assert_eq!(bad.wrong, Wrong::RecordChanged);
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_record_that_was_added_to_an_old_day_is_not_bound_and_the_other_tenants_are() {
+    let bed = Bed::new("retention_added").await;
+    let replica = bed.replica().await;
+    let mut teams = Vec::new();
+    for name in ["one", "two", "three"] {
+        let mut team = Reporting::new(&bed, &replica, name).await;
+        team.report().await;
+        teams.push(team);
+    }
+    teams.sort_by_key(|team| team.team.tenant.id().as_uuid());
+    let first = teams[0].team.tenant.id();
+    bed.days_later(91).await;
+    let added = COPIES.replace("PLACE", "'{\"record_no\": 1000000}'");
+    let added = format!("{added} and tenant_id = '{first}'");
+    let mut intruder = bed.intruder().await;
+    let done = sqlx::raw_sql(sqlx::AssertSqlSafe(added)).execute(&mut intruder);
+    assert_eq!(done.await.unwrap().rows_affected(), 1);
+    let error = bed.controllers.drop_expired_records().await.unwrap_err();
+    assert_eq!(error.category(), Category::Integrity, "{error}");
+    assert_eq!(bed.count(BOUNDARIES).await, 2);
+    assert_eq!(bed.count(RECORDS).await, 7);
+
+    // What was added is found, and without it all goes on.
+    let bad = teams[0].bad_place(&bed).await.unwrap();
+    assert_eq!(bad.wrong, Wrong::RecordRemoved { next: 1_000_000 });
+    bed.tamper("delete from access_record where record_no = 1000000")
+        .await;
+    assert_eq!(bed.controllers.drop_expired_records().await.unwrap(), 1);
+    for team in &teams {
+        assert_eq!(team.bad_place(&bed).await, None);
+    }
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn records_of_a_tenant_that_never_was_do_not_keep_a_day() {
+    let bed = Bed::new("retention_nobodys").await;
+    let replica = bed.replica().await;
+    let mut team = Reporting::new(&bed, &replica, "one").await;
+    team.report().await;
+    bed.days_later(91).await;
+    let added = COPIES.replace(
+        "PLACE",
+        "jsonb_build_object('tenant_id', gen_random_uuid())",
+    );
+    let mut intruder = bed.intruder().await;
+    let done = sqlx::raw_sql(sqlx::AssertSqlSafe(added)).execute(&mut intruder);
+    assert_eq!(done.await.unwrap().rows_affected(), 1);
+    assert_eq!(bed.controllers.drop_expired_records().await.unwrap(), 1);
+    assert_eq!(bed.count(RECORDS).await, 0);
+    assert_eq!(team.bad_place(&bed).await, None);
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_day_that_would_be_dropped_during_a_verification_waits_for_it() {
+    let bed = Bed::new("retention_verified").await;
+    let replica = bed.replica().await;
+    let mut team = Reporting::new(&bed, &replica, "one").await;
+    team.report().await;
+    bed.days_later(91).await;
+    let today = "select to_char(now() at time zone 'UTC', 'YYYY-MM-DD')";
+    let today = bed.texts(today).await[0].parse().unwrap();
+    let tenant = team.team.tenant.id();
+    let bound = bed.controllers.checkpoint_boundary(tenant, today);
+    bound.await.unwrap();
+
+    // The verification has its snapshot, and waits for the checkpoints.
+    let mut gate = bed.sql.begin().await.unwrap();
+    sqlx::raw_sql("lock table checkpoint in access exclusive mode")
+        .execute(&mut *gate)
+        .await
+        .unwrap();
+    let vault = bed.controllers.vault().clone();
+    let verifying = tokio::spawn(async move { vault.verify_audit(tenant, None).await });
+    bed.until_count(WAITING, 1).await;
+    // A day is dropped in between, unless the verification keeps that out.
+    let locked = sqlx::query("lock table access_record in access exclusive mode nowait")
+        .execute(&mut *gate)
+        .await;
+    if locked.is_ok() {
+        sqlx::query("select drop_audit_partition((now() at time zone 'UTC')::date)")
+            .execute(&mut *gate)
+            .await
+            .unwrap();
+        gate.commit().await.unwrap();
+    } else {
+        gate.rollback().await.unwrap();
+    }
+    assert_eq!(verifying.await.unwrap().unwrap().first_bad, None);
+    assert_eq!(bed.controllers.drop_expired_records().await.unwrap(), 1);
+    assert_eq!(team.bad_place(&bed).await, None);
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn who_holds_the_end_of_a_chain_to_add_to_it_is_ahead_of_retention() {
+    let bed = Bed::new("retention_order").await;
+    let replica = bed.replica().await;
+    let mut team = Reporting::new(&bed, &replica, "one").await;
+    team.report().await;
+    let tenant = team.team.tenant.id();
+    let chain = sqlx::query(
+        "insert into audit_chain select tenant_id, tenant_id, 0, now(), mac from audit_chain",
+    );
+    chain.execute(&bed.sql).await.unwrap();
+    // Whoever adds to the tenant's own chain waits for its end.
+    let mut gate = bed.sql.begin().await.unwrap();
+    sqlx::query("select from audit_chain where chain_id = tenant_id for update")
+        .execute(&mut *gate)
+        .await
+        .unwrap();
+    let vault = bed.controllers.vault().clone();
+    let person = Person {
+        namespace: "security".parse().unwrap(),
+        service_account_name: "auditor".parse().unwrap(),
+        name: "ana@example.com".parse().unwrap(),
+    };
+    let adding = tokio::spawn(async move {
+        let tenant = vault.tenant_by_id(tenant).await?.unwrap();
+        vault.record_verification(&tenant, &person).await
+    });
+    bed.until_count(WAITING, 1).await;
+    let mut retention = bed.sql.begin().await.unwrap();
+    let refused = sqlx::query("lock table access_record in access exclusive mode nowait")
+        .execute(&mut *retention)
+        .await;
+    let refused = refused.expect_err("retention would wait for the chain, and it for retention");
+    let code = refused.as_database_error().unwrap().code().unwrap();
+    assert_eq!(code, "55P03", "{refused}");
+    drop(retention);
+    gate.rollback().await.unwrap();
+    adding.await.unwrap().unwrap();
+    replica.stop().await;
+}
+
+/// A machine whose clock is so far from the true time.
+struct Off(SignedDuration);
+
+impl Clock for Off {
+    #[expect(clippy::disallowed_methods, reason = "the true time is the machine's")]
+    fn now(&self) -> Timestamp {
+        Timestamp::now() + self.0
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_dropped_by_a_clock_of_the_database_that_runs_ahead() {
+    let bed = Bed::new("retention_clock").await;
+    let replica = bed.replica().await;
+    let mut team = Reporting::new(&bed, &replica, "one").await;
+    team.report().await;
+    bed.days_later(91).await;
+    let url = &bed.database.runtime_url;
+    for (minutes, dropped) in [(-90, false), (-30, true)] {
+        let clock = Arc::new(Off(SignedDuration::from_mins(minutes)));
+        let vault = try_open_at(url, Duration::from_secs(60), clock)
+            .await
+            .unwrap();
+        let controllers = vault.controllers(vault.take_term().await.unwrap());
+        match controllers.drop_expired_records().await {
+            Err(VaultError::ClocksApart { .. }) => assert!(!dropped),
+            other => assert_eq!((other.unwrap(), dropped), (1, true)),
+        }
+        assert_eq!(bed.count(RECORDS).await == 0, dropped);
+    }
     replica.stop().await;
 }

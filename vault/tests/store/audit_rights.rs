@@ -1,6 +1,10 @@
 //! What somebody with the vault's own connection to the database cannot do to the audit.
 
+use std::cell::RefCell;
+use std::io::{self, Write};
+
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tracing_subscriber::fmt;
 use uuid::Uuid;
 
 use crate::fixture::Fixture;
@@ -125,6 +129,12 @@ async fn the_vaults_role_changes_and_removes_nothing_of_the_audit() {
         .has_no_right_to("update audit_chain set boundary_no = 7, boundary_mac = mac")
         .await;
     intruder
+        .has_no_right_to(
+            "insert into audit_chain select tenant_id, gen_random_uuid(), 7, now(), mac, 7, mac
+             from audit_chain",
+        )
+        .await;
+    intruder
         .has_no_right_to("update audit_retention set days = 1")
         .await;
     for table in audit
@@ -218,7 +228,12 @@ async fn a_day_within_the_retention_is_not_dropped() {
 #[tokio::test]
 async fn a_day_is_dropped_only_behind_a_boundary_of_each_tenant_that_has_records_in_it() {
     let mut intruder = Intruder::new("unbound").await;
-    let (one, two) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    let mut tenants = Vec::new();
+    for name in ["one", "two"] {
+        tenants.push(intruder.fixture.tenant(name).await.id().as_uuid());
+    }
+    tenants.sort();
+    let (one, two) = (tenants[0], tenants[1]);
     intruder.fixture.record_of(one, 91).await;
     intruder
         .fixture
@@ -247,7 +262,7 @@ async fn a_day_is_dropped_only_behind_a_boundary_of_each_tenant_that_has_records
 #[tokio::test]
 async fn tables_of_the_same_names_in_front_do_not_lead_the_owners_functions_astray() {
     let mut intruder = Intruder::new("astray").await;
-    let tenant = Uuid::new_v4();
+    let tenant = intruder.fixture.tenant("team").await.id().as_uuid();
     intruder.fixture.record_of(tenant, 91).await;
     for statement in [
         "create temporary table audit_retention as select -1000 as days",
@@ -296,4 +311,55 @@ async fn every_function_that_runs_as_the_owner_says_where_it_looks_and_is_not_ev
         );
         assert!(!for_everybody, "{name}");
     }
+}
+
+thread_local! {
+    /// What is logged on this thread.
+    static LOG: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+struct ThreadLog;
+
+impl Write for ThreadLog {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        LOG.with_borrow_mut(|log| log.write(line))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_role_that_may_change_or_remove_anything_of_the_audit_is_warned_of() {
+    let log = fmt().with_ansi(false).with_writer(|| ThreadLog).finish();
+    let _here = tracing::subscriber::set_default(log);
+    let fixture = Fixture::new("too_much").await;
+    let role = &fixture.database.runtime_role;
+    let warned = async || {
+        LOG.take();
+        fixture.restarted().await;
+        String::from_utf8(LOG.take())
+            .unwrap()
+            .contains("may edit the audit")
+    };
+    assert!(!warned().await);
+    for right in [
+        "update (count) on access_record",
+        "delete on access_record",
+        "update (mac) on checkpoint",
+        "delete on checkpoint_head",
+        "truncate on audit_chain",
+        "update (boundary_no) on audit_chain",
+        "insert (boundary_mac) on audit_chain",
+    ] {
+        fixture
+            .tamper(&format!("grant {right} to \"{role}\""))
+            .await;
+        assert!(warned().await, "{right}");
+        fixture
+            .tamper(&format!("revoke {right} from \"{role}\""))
+            .await;
+    }
+    assert!(!warned().await);
 }

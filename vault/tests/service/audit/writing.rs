@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bursar_vault::Category;
+use bursar_vault::{Category, Wrong};
 use jiff::civil::Date;
 use tokio::sync::watch;
 use tonic::Code;
@@ -115,6 +115,63 @@ async fn a_chain_begins_behind_what_was_dropped_up_to_a_boundary() {
         (bad.chain_id, bad.record_no),
         (Some(scene.chain()), Some(7))
     );
+    scene.replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_boundary_that_goes_further_than_a_checkpoint_long_after_its_day_is_found() {
+    let mut scene = Scene::new("audit_boundary_late").await;
+    let today = "select to_char(now() at time zone 'UTC', 'YYYY-MM-DD')";
+    let today: Date = scene.bed.texts(today).await[0].parse().unwrap();
+    let tenant = scene.team.tenant.id();
+    // The next checkpoint is later than this one of the other tenant.
+    let ahead = "update checkpoint set checkpoint_time = now() + interval '4 days'
+                 where not TENANT";
+    scene.bed.tamper(&scene.filled(ahead)).await;
+    let controllers = &scene.bed.controllers;
+    controllers.checkpoint_all().await.unwrap();
+    let bound = controllers.checkpoint_boundary(tenant, today).await;
+    assert_eq!(bound.unwrap(), 4);
+    assert_eq!(scene.verify_of(&scene.team, None).await.first_bad, None);
+    scene.holders[0].serve(1).await;
+    let bound = scene.bed.controllers.checkpoint_boundary(tenant, today);
+    assert_eq!(bound.await.unwrap(), 5);
+    let bad = scene.verify_of(&scene.team, None).await.first_bad.unwrap();
+    let wrong = Wrong::BoundaryTooLate {
+        checkpoint: 5,
+        earlier: 6,
+    };
+    assert_eq!(
+        (bad.chain_id, bad.record_no, bad.wrong),
+        (Some(scene.chain()), Some(7), wrong)
+    );
+    scene.replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_tenant_that_somebody_holds_does_not_keep_the_others_from_their_checkpoints() {
+    let scene = Scene::new("audit_held").await;
+    let checkpoints = "select count(*) from checkpoint";
+    let mut tenants = [scene.team.tenant.id(), scene.other.tenant.id()];
+    tenants.sort_by_key(|tenant| tenant.as_uuid());
+    // One moved since; the other is to be bound again as well.
+    let unbound = scene.filled("delete from checkpoint_head where not TENANT");
+    assert_eq!(scene.bed.tamper(&unbound).await, 1);
+    let mut gate = scene.bed.sql.begin().await.unwrap();
+    sqlx::query("select from tenant where tenant_id = $1 for update")
+        .bind(tenants[0].as_uuid())
+        .execute(&mut *gate)
+        .await
+        .unwrap();
+    let controllers = &scene.bed.controllers;
+    let before = scene.bed.count(checkpoints).await;
+    let written = controllers.checkpoint_all().await.unwrap();
+    assert_eq!(written.passed_over, 1);
+    assert_eq!(scene.bed.count(checkpoints).await, before + 1);
+    gate.rollback().await.unwrap();
+    let written = controllers.checkpoint_all().await.unwrap();
+    assert_eq!(written.passed_over, 0);
+    assert_eq!(scene.bed.count(checkpoints).await, before + 2);
     scene.replica.stop().await;
 }
 

@@ -15,10 +15,10 @@ use bursar_testbed::Database;
 use bursar_vault::rows::{Consumer, Enforcement, Subject, Window};
 use bursar_vault::service::Settings;
 use bursar_vault::{
-    Controllers, Counter, OpenError, QuotaId, QuotaSpec, QuotaState, Source, SystemClock, Tenant,
-    TokenSpec, TokenState, UserSpec, Vault, VaultConfig,
+    Clock, Controllers, Counter, OpenError, QuotaId, QuotaSpec, QuotaState, Source, SystemClock,
+    Tenant, TokenSpec, TokenState, UserSpec, Vault, VaultConfig,
 };
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
 use broker::Broker;
@@ -232,6 +232,12 @@ impl Bed {
             .unwrap_or_else(|error| panic!("{query}: {error}"))
     }
 
+    /// Somebody with the vault's own role.
+    pub(crate) async fn intruder(&self) -> PgConnection {
+        let url = &self.database.runtime_url;
+        PgConnection::connect(url).await.unwrap()
+    }
+
     /// Ends every connection of the replicas and lets none in; how many there were.
     pub(crate) async fn shut_out(&self) -> u64 {
         let name = &self.database.runtime_role;
@@ -268,6 +274,15 @@ async fn open(url: &str, lease: Duration) -> Vault {
 }
 
 async fn try_open(url: &str, lease: Duration) -> Result<Vault, OpenError> {
+    try_open_at(url, lease, Arc::new(SystemClock)).await
+}
+
+/// On a machine with that clock.
+pub(crate) async fn try_open_at(
+    url: &str,
+    lease: Duration,
+    clock: Arc<dyn Clock>,
+) -> Result<Vault, OpenError> {
     let root = RootKey::from_bytes(RootKeyVersion::FIRST, &[7; 32]).unwrap();
     Vault::open(VaultConfig {
         database_url: url.to_owned(),
@@ -276,7 +291,7 @@ async fn try_open(url: &str, lease: Duration) -> Result<Vault, OpenError> {
         cluster_id: "cluster-1".to_owned(),
         roots: RootKeys::new([root]).unwrap(),
         random: Arc::new(SystemRandom),
-        clock: Arc::new(SystemClock),
+        clock,
         lease,
     })
     .await
