@@ -659,6 +659,8 @@ create table access_record (
     primary key (tenant_id, chain_id, record_no, recorded_time)
 ) partition by range (recorded_time);
 create index access_record_by_token on access_record (tenant_id, token_id, recorded_time);
+create index access_record_by_token_name on access_record (tenant_id, token_name, recorded_time)
+    where token_name is not null;
 -- For people: what happened when, and one refusal.
 create index access_record_of_tenant on access_record (tenant_id, recorded_time, chain_id, record_no);
 create index access_record_by_decision on access_record (tenant_id, decision_id)
