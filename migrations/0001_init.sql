@@ -218,6 +218,7 @@ create table quota_window (
     end_time timestamptz,
     primary key (tenant_id, usage_id, window_no)
 ) with (fillfactor = 50);
+create index quota_window_ended on quota_window (tenant_id, end_time) where end_time is not null;
 
 -- Values that somebody revoked on purpose: refused from whatever source they come back.
 -- A value is remembered by its fingerprint alone, for its tenant and for good, with
@@ -314,8 +315,9 @@ create table allowance_charge (
     foreign key (tenant_id, allowance_id) references allowance,
     foreign key (tenant_id, usage_id, window_no) references quota_window
 );
-create index allowance_charge_open on allowance_charge (tenant_id, usage_id, window_no, incarnation_id)
-    where open;
+-- For those who share a window, and for the end of a window that nothing refers to.
+create index allowance_charge_by_window
+    on allowance_charge (tenant_id, usage_id, window_no, open, incarnation_id);
 
 -- Service accounts of which a broker never accounted for accesses that quotas count:
 -- the most that the next counted allowance is good for. It starts at 1 and doubles
@@ -349,7 +351,7 @@ declare
     v_expires timestamptz := least(v_now + p_lease, p_not_after);
     v_exhausted_until timestamptz := v_now;
     v_rest bigint;
-    v_sharers bigint;
+    v_sharers bigint[];
     v_slow integer;
     v_window record;
     -- What is locked and checked, and so what is charged: by then there may be newer windows.
@@ -365,10 +367,22 @@ begin
     from unnest(p_usages, p_descriptions, p_periods) as u (usage_id, description, period_s)
     order by u.usage_id
     on conflict do nothing;
+    -- Counted before the windows are locked, which everybody waits for: among many brokers
+    -- it takes long. Who comes and goes meanwhile only makes a share smaller or larger.
+    select array_agg(case when u.units is not null then (
+               select count(distinct c.incarnation_id) from allowance_charge c
+               where c.tenant_id = p_tenant and c.usage_id = u.usage_id and c.open
+                 and c.incarnation_id <> p_incarnation
+                 and c.window_no = (
+                     select max(w.window_no) from quota_window w
+                     where w.tenant_id = p_tenant and w.usage_id = u.usage_id)
+           ) end + 1 order by u.place) into v_sharers
+    from unnest(p_usages, p_limits) with ordinality as u (usage_id, units, place);
     for v_window in
-        select w.usage_id, w.window_no, w.charged, u.units,
+        select w.usage_id, w.window_no, w.charged, u.units, v_sharers[u.place] as sharers,
                coalesce(to_timestamp((w.window_no + 1) * u.period_s), 'infinity') as end_time
-        from unnest(p_usages, p_periods, p_limits) as u (usage_id, period_s, units)
+        from unnest(p_usages, p_periods, p_limits)
+             with ordinality as u (usage_id, period_s, units, place)
         join lateral (
             select usage_id, window_no, charged from quota_window
             where tenant_id = p_tenant and usage_id = u.usage_id
@@ -391,12 +405,7 @@ begin
             v_exhausted_until := greatest(v_exhausted_until, v_window.end_time);
         else
             -- Half of it is left for others, shared alike among those who hold some.
-            select count(distinct c.incarnation_id) + 1 into v_sharers
-            from allowance_charge c
-            where c.tenant_id = p_tenant and c.usage_id = v_window.usage_id
-              and c.window_no = v_window.window_no and c.open
-              and c.incarnation_id <> p_incarnation;
-            granted := least(granted, greatest(1, v_rest / (2 * v_sharers)));
+            granted := least(granted, greatest(1, v_rest / (2 * v_window.sharers)));
         end if;
     end loop;
     if exhausted <> '{}' then
@@ -484,13 +493,18 @@ create index idempotency_key_by_time on idempotency_key (counted_time);
 
 -- Takes units of all of these usages, or of none. Windows are locked in the order of
 -- their keys, so that two consumptions never wait for each other in a circle. Nothing
--- is to be committed unless `outcome` is Counted.
+-- is to be committed unless `outcome` is Counted. What is decided behind those locks is
+-- decided by the quotas as they are then.
 create function consume_units(
     p_tenant uuid, p_amount bigint,
     -- As of open_allowance.
     p_usages uuid[], p_descriptions text[], p_periods bigint[], p_limits bigint[],
-    -- Counted, Exhausted, or RolledOver: a window ended while another was waited for.
-    -- Then begin again without these locks: newer windows come in no fixed order after them.
+    -- The xmin of the set of quotas, read before the quotas were: whoever changes any of
+    -- them writes its row anew.
+    p_quota_set text,
+    -- Counted, Exhausted, or Moved: a window ended while another was waited for, or a
+    -- quota was changed. Then begin again without these locks: newer windows come in no
+    -- fixed order after them.
     out outcome text,
     -- Those with less left than was asked for, and when there is more: null when
     -- that is never.
@@ -538,8 +552,10 @@ begin
                                               else v_window.end_time end);
         end if;
     end loop;
-    if v_first_end <= clock_timestamp() then
-        outcome := 'RolledOver';
+    if v_first_end <= clock_timestamp() or not exists (
+        select from quota_set where tenant_id = p_tenant and xmin::text = p_quota_set)
+    then
+        outcome := 'Moved';
     elsif exhausted <> '{}' then
         outcome := 'Exhausted';
         if v_until < 'infinity' then
@@ -660,6 +676,8 @@ create table access_record (
     primary key (tenant_id, chain_id, record_no, recorded_time)
 ) partition by range (recorded_time);
 create index access_record_by_token on access_record (tenant_id, token_id, recorded_time);
+create index access_record_by_token_name on access_record (tenant_id, token_name, recorded_time)
+    where token_name is not null;
 -- For people: what happened when, and one refusal.
 create index access_record_of_tenant on access_record (tenant_id, recorded_time, chain_id, record_no);
 create index access_record_by_decision on access_record (tenant_id, decision_id)

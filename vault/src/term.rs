@@ -29,9 +29,16 @@ impl Vault {
     /// # Errors
     /// When the database is away or refuses.
     pub async fn take_term(&self) -> Result<Term, DatabaseError> {
-        let term = sqlx::query_scalar!("update leader_term set term = term + 1 returning term")
-            .fetch_one(self.pool())
+        let mut transaction = self.begin().await?;
+        // A share lock on the row lets further ones past whoever waits to change it, so that
+        // a busy leader would go on for long; those who want the table line up.
+        sqlx::query("lock table leader_term in exclusive mode")
+            .execute(&mut *transaction)
             .await?;
+        let term = sqlx::query_scalar!("update leader_term set term = term + 1 returning term")
+            .fetch_one(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
         Ok(Term(term))
     }
 }

@@ -215,8 +215,10 @@ macro_rules! page {
                left join incarnation i
                    on i.tenant_id = r.tenant_id and i.incarnation_id = r.chain_id
                where r.tenant_id = $1
-                 and ($2::text is null or coalesce(u.name, r.user_name) = $2)
-                 and ($3::text is null or coalesce(t.name, r.token_name) = $3)
+                 and ($2::text is null or r.user_name = $2 or r.user_uid = any(array(
+                     select user_uid from token_user where tenant_id = $1 and name = $2)))
+                 and ($3::text is null or r.token_name = $3 or r.token_id = any(array(
+                     select token_id from token where tenant_id = $1 and name = $3)))
                  and ($4::text is null or r.service_account_name = $4)
                  and ($5::text is null or r.purpose = $5)
                  and ($6::text is null or r.app_name = $6)

@@ -109,6 +109,7 @@ impl Controllers {
             .to_row(tenant.keys())
             .write(&mut transaction)
             .await?;
+        write_all(&mut transaction, tenant, &plan.defaults).await?;
         let mut changes = Vec::new();
         if plan.stricter && plan.on_accesses {
             // Whom a quota concerns shows at the next grant.
@@ -123,8 +124,9 @@ impl Controllers {
         Ok(state)
     }
 
-    /// Ends a quota. What was used stays counted. Nothing happens when it is gone
-    /// already.
+    /// Ends a quota. What was used stays counted. A default that concerns a user again
+    /// recalls what the tenant's brokers hold, as a new quota does. Nothing happens when
+    /// it is gone already.
     ///
     /// # Errors
     /// As [`Controllers::apply_user`].
@@ -146,23 +148,57 @@ impl Controllers {
         let stored = Stored::read(&mut transaction, tenant).await?;
         let mut set = stored.believed(&mut transaction, tenant, existing).await?;
         set.ids.retain(|other| *other != id);
+        let defaults = defaults_again(&stored.quotas, id, &mut set);
         set.to_row(tenant.keys()).write(&mut transaction).await?;
+        write_all(&mut transaction, tenant, &defaults).await?;
         QuotaRow::delete(&mut transaction, tenant.uuid(), id).await?;
-        changes::append(
-            &mut transaction,
-            tenant.shard(),
-            tenant.id(),
-            &[Change::Widen],
-        )
-        .await?;
+        let mut changes = Vec::new();
+        if !defaults.is_empty() {
+            changes.extend(changes::recall_all(&mut transaction, tenant.id()).await?);
+        }
+        changes.push(Change::Widen);
+        changes::append(&mut transaction, tenant.shard(), tenant.id(), &changes).await?;
         transaction.commit().await?;
         Ok(())
     }
 }
 
+/// The defaults on accesses that concern a user again without this quota, in a new epoch
+/// of the set. Of a damaged quota nobody knows whom it was about.
+fn defaults_again(quotas: &[Quota], ended: QuotaId, set: &mut QuotaSet) -> Vec<Quota> {
+    let old = quotas.iter().find(|quota| quota.id == ended);
+    let gave_way = |quota: &&Quota| {
+        quota.id != ended
+            && quota.subject == Subject::EachUser
+            && !quota.counter.is_own()
+            && old.is_none_or(|old| old.replaces(quota))
+    };
+    let mut defaults: Vec<Quota> = quotas.iter().filter(gave_way).cloned().collect();
+    if !defaults.is_empty() {
+        set.epoch = raise(set.epoch);
+    }
+    for default in &mut defaults {
+        default.epoch = set.epoch;
+    }
+    defaults
+}
+
+async fn write_all(
+    transaction: &mut PgConnection,
+    tenant: &Tenant,
+    quotas: &[Quota],
+) -> Result<(), sqlx::Error> {
+    for quota in quotas {
+        quota.to_row(tenant.keys()).write(transaction).await?;
+    }
+    Ok(())
+}
+
 /// What has to be written so that the rows say what the spec says.
 struct Plan {
     quota: Quota,
+    /// Defaults that concern a user again, since the quota is about something else now.
+    defaults: Vec<Quota>,
     set: QuotaSet,
     /// Something is to be written.
     differs: bool,
@@ -204,6 +240,10 @@ impl Plan {
         if let Err(place) = set.ids.binary_search(&spec.id) {
             set.ids.insert(place, spec.id);
         }
+        let defaults = match old {
+            Some(old) if !same_count(old) => defaults_again(&stored.quotas, old.id, &mut set),
+            _ => Vec::new(),
+        };
         let on_accesses = !quota.counter.is_own() || old.is_some_and(|old| !old.counter.is_own());
         let epoch = match old {
             Some(old) if !stricter => old.epoch,
@@ -217,6 +257,7 @@ impl Plan {
         Self {
             differs: old != Some(&quota) || stored.set.as_ref() != Some(&set),
             quota,
+            defaults,
             set,
             stricter,
             looser,

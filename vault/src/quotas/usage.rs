@@ -161,6 +161,15 @@ fn counted(quota: &Quota, quotas: &[Quota], user: &User<'_>) -> Option<Subject> 
     }
 }
 
+impl Quota {
+    /// Whether a default gives way to this one for the user it is about.
+    pub(crate) fn replaces(&self, default: &Self) -> bool {
+        matches!(self.subject, Subject::User(_))
+            && self.counter == default.counter
+            && self.window == default.window
+    }
+}
+
 /// The same for whoever reads one of these tokens of the user.
 fn shared(quota: &Quota, quotas: &[Quota], user: UserUid, tokens: &[TokenId]) -> Option<Subject> {
     let own = Subject::User(user);
@@ -170,11 +179,7 @@ fn shared(quota: &Quota, quotas: &[Quota], user: UserUid, tokens: &[TokenId]) ->
         Subject::ServiceAccount(_) => false,
         // A default gives way to what was said of this user.
         Subject::EachUser => {
-            let replaces = |other: &Quota| {
-                other.subject == own
-                    && other.counter == quota.counter
-                    && other.window == quota.window
-            };
+            let replaces = |other: &Quota| other.subject == own && other.replaces(quota);
             return (!quotas.iter().any(replaces)).then_some(own);
         }
     };

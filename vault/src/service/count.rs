@@ -43,8 +43,8 @@ enum Decision {
     /// It was counted before, and this is what was answered.
     Repeated(Quotas),
     Denied(Refusal),
-    /// A window ended meanwhile.
-    RolledOver,
+    /// A window ended meanwhile, or a quota was changed.
+    Moved,
 }
 
 impl VaultService {
@@ -71,8 +71,8 @@ impl VaultService {
                     let of = refusal.answer();
                     break (Answer::Denied(refusal.into()), of);
                 }
-                // The next windows last for a while.
-                Decision::RolledOver => {}
+                // The next windows last for a while, and quotas change seldom.
+                Decision::Moved => {}
             }
         };
         self.metrics().counting(call, of);
@@ -87,20 +87,21 @@ impl VaultService {
         let mut transaction = self.vault().begin().await?;
         let running = self.lock(&mut transaction, claimed).await?;
         let service_account = running.incarnation.service_account_name;
-        // A changed limit waits for what is being decided under the old one, and
-        // holds from its commit on.
-        sqlx::query!(
-            "select from quota_set where tenant_id = $1 for share",
+        // Not locked: those who lock a row to read it let nobody change it while they
+        // are many. What is counted under the lock of its windows is counted by the
+        // quotas of that moment, or decided anew.
+        let quota_set = sqlx::query_scalar!(
+            r#"select xmin::text as "xmin!" from quota_set where tenant_id = $1"#,
             tenant.uuid()
         )
-        .execute(&mut *transaction)
+        .fetch_optional(&mut *transaction)
         .await?;
         let mut reader = Reader {
             tenant,
             connection: &mut transaction,
             failures: Vec::new(),
         };
-        let decision = decide(&mut reader, &service_account, wish).await?;
+        let decision = decide(&mut reader, &service_account, wish, quota_set).await?;
         let failures = reader.failures;
         if let Decision::Counted(_) = &decision {
             transaction.commit().await?;
@@ -143,6 +144,7 @@ async fn decide(
     reader: &mut Reader<'_>,
     service_account: &ServiceAccountName,
     wish: &Wish,
+    quota_set: Option<String>,
 ) -> Result<Decision, CallError> {
     let user = match reader.account(&wish.user, service_account, None).await? {
         Ok(account) => account.user,
@@ -179,13 +181,16 @@ async fn decide(
     let charges = quotas::charges(&quotas, &wish.counter, &actor);
     let (tenant, connection) = (reader.tenant, &mut *reader.connection);
     let released = match wish.operation {
-        Operation::Consume => match consume(connection, tenant, wish, &charges, &concerns).await? {
-            Consumed::Counted => HashMap::new(),
-            Consumed::Exhausted(exhausted) => {
-                return Ok(Decision::Denied(Refusal::QuotaExhausted(exhausted)));
+        Operation::Consume => {
+            let quotas = (quota_set, concerns.as_slice());
+            match consume(connection, tenant, wish, &charges, quotas).await? {
+                Consumed::Counted => HashMap::new(),
+                Consumed::Exhausted(exhausted) => {
+                    return Ok(Decision::Denied(Refusal::QuotaExhausted(exhausted)));
+                }
+                Consumed::Moved => return Ok(Decision::Moved),
             }
-            Consumed::RolledOver => return Ok(Decision::RolledOver),
-        },
+        }
         Operation::Release => release(connection, tenant, wish, &charges).await?,
     };
     let uses = quotas::uses(connection, tenant, &concerns).await?;
@@ -216,7 +221,7 @@ fn again(reader: &mut Reader<'_>, counting: &Counting, row: IdempotencyKeyRow) -
 enum Consumed {
     Counted,
     Exhausted(Exhausted),
-    RolledOver,
+    Moved,
 }
 
 async fn consume(
@@ -224,7 +229,7 @@ async fn consume(
     tenant: &Tenant,
     wish: &Wish,
     charges: &[Charge],
-    concerns: &[Concern<'_>],
+    (quota_set, concerns): (Option<String>, &[Concern<'_>]),
 ) -> Result<Consumed, CallError> {
     let usages: Vec<Uuid> = charges.iter().map(|it| it.usage.as_uuid()).collect();
     let descriptions: Vec<String> = charges.iter().map(|it| it.description.clone()).collect();
@@ -232,19 +237,20 @@ async fn consume(
     let limits: Vec<Option<i64>> = charges.iter().map(|it| it.limit).collect();
     let done = sqlx::query!(
         r#"select outcome as "outcome!", exhausted as "exhausted!", retry_in_ms
-           from consume_units($1, $2, $3, $4, $5, $6)"#,
+           from consume_units($1, $2, $3, $4, $5, $6, $7)"#,
         tenant.uuid(),
         wish.amount,
         &usages,
         &descriptions,
         &periods as &[Option<i64>],
         &limits as &[Option<i64>],
+        quota_set,
     )
     .fetch_one(connection)
     .await?;
     Ok(match done.outcome.as_str() {
         "Counted" => Consumed::Counted,
-        "RolledOver" => Consumed::RolledOver,
+        "Moved" => Consumed::Moved,
         _ => {
             let usages: Vec<UsageId> = done.exhausted.into_iter().map(UsageId::from).collect();
             let limits = |concern: &&Concern<'_>| {

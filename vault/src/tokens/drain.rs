@@ -27,8 +27,9 @@ pub struct Drain {
     pub brokers_confirmed: i64,
     /// Brokers that never did, and whose allowances have lapsed.
     pub brokers_lapsed: i64,
-    /// The last access to a dead version on record, by its broker's clock. What was recorded more
-    /// than a day before the last version died is not looked for.
+    /// The last access to a dead version on record, by its broker's clock. Looked for among what
+    /// was recorded around the time when the last version died: from as long before as an
+    /// allowance may be open, until a day after all of them had lapsed.
     pub last_served_time: Option<DbTime>,
 }
 
@@ -87,7 +88,10 @@ impl Vault {
                       count(*) filter (where not is_open and has_lapsed) as "brokers_lapsed!",
                       (select max(last_time) from access_record join dead using (version)
                        where tenant_id = $1 and token_id = $2 and outcome = 'Served'
-                         and recorded_time >= (select since from since) - interval '1 day')
+                         and recorded_time >= (select since from since)
+                                              - make_interval(secs => $3)
+                         and recorded_time < (select since from since)
+                                             + make_interval(secs => $3) + interval '1 day')
                           as "last_served_time: DbTime"
                from broker"#,
             tenant.uuid(),

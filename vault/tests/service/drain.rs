@@ -91,6 +91,15 @@ async fn a_revoked_version_drains_as_its_holders_give_it_back_and_the_receipt_te
     assert_eq!(complete.certain_time, None);
     let last = complete.last_served_time.unwrap().timestamp().unwrap();
     assert_eq!(last.as_millisecond(), 2_000);
+
+    // What was recorded long after all of it had ended, or long before, is not looked for.
+    for died in ["- interval '2 days'", "+ interval '3 days'"] {
+        bed.tamper(&format!(
+            "update token_version set dead_time = dead_time {died}"
+        ))
+        .await;
+        assert_eq!(drain(&bed, &team, &token).await.last_served_time, None);
+    }
     replica.stop().await;
 }
 

@@ -3,14 +3,15 @@
 
 use std::time::Duration;
 
+use bursar_vault::rows::Subject;
 use bursar_vault::service::{Settings, Stage};
 use bursar_wire::v1alpha1::GrantResponse;
 use bursar_wire::v1alpha1::grant_response::Answer;
 use tonic::{Code, Status};
 
-use crate::support::Bed;
 use crate::support::broker::Broker;
 use crate::support::gates::Gates;
+use crate::support::{Bed, quota};
 
 const ALLOWANCES: &str = "select count(*) from allowance";
 
@@ -62,6 +63,37 @@ async fn a_run_that_ends_or_is_reviewed_before_its_answer_is_written_is_read_aga
     let refused = asked.await.unwrap().err().unwrap();
     assert_eq!(refused.code(), Code::Unauthenticated);
     assert_eq!(bed.count(ALLOWANCES).await, 1);
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_decided_under_an_own_quota_that_ends_meanwhile_is_not_granted() {
+    let bed = Bed::new("moved_default").await;
+    let gates = Gates::new();
+    let settings = Settings {
+        stages: gates.clone(),
+        ..Settings::default()
+    };
+    let replica = bed.replica_with(settings).await;
+    let team = bed.team("team").await;
+    let ana = bed.user(&team, "ana").await;
+    bed.token(&team, &ana, "github").await;
+    let default = quota("each", Subject::EachUser, 10);
+    let own = quota("own", Subject::User(ana.uid), 1_000);
+    bed.apply_quota_of(&team, &default, &[default.id]).await;
+    bed.apply_quota_of(&team, &own, &[default.id, own.id]).await;
+    let broker = bed.broker(&replica, &team, "app").await;
+
+    let asked = decided(&gates, &broker).await;
+    let existing = [default.id].into();
+    bed.controllers
+        .delete_quota(&team.tenant, own.id, &existing)
+        .await
+        .unwrap();
+    gates.open(Stage::GrantDecided);
+    gates.open(Stage::GrantCommitted);
+    let answer = asked.await.unwrap().unwrap().answer.unwrap();
+    assert!(matches!(answer, Answer::AskAgain(_)), "it was granted");
     replica.stop().await;
 }
 

@@ -1,6 +1,8 @@
 //! Counters that workloads keep themselves: exact, and counted once for each key.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bursar_vault::rows::{Enforcement, Subject, Window};
@@ -306,6 +308,72 @@ async fn a_window_that_ended_while_another_was_waited_for_is_not_counted_in() {
     let ended = "select max(charged) from quota_window where window_no =
                      (select min(window_no) from quota_window where window_no > 0)";
     assert_eq!(bed.count(ended).await, 2);
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_changed_limit_waits_for_no_consumer_and_holds_for_those_that_wait() {
+    let bed = Bed::new("own_changed").await;
+    let (team, mut limit, replica, broker) = scene(&bed, 100).await;
+    broker.consume(UPLOADS, 2, "early").await.unwrap().unwrap();
+
+    let mut held = bed.sql.begin().await.unwrap();
+    sqlx::query("select from quota_window for update")
+        .execute(&mut *held)
+        .await
+        .unwrap();
+    let asking: Vec<_> = (0..4)
+        .map(|place| {
+            let broker = broker.clone();
+            let key = format!("late-{place}");
+            tokio::spawn(async move { broker.consume(UPLOADS, 1, &key).await })
+        })
+        .collect();
+    let waiting = "select count(*) from pg_stat_activity
+                   where datname = current_database() and wait_event_type = 'Lock'";
+    bed.until_count(waiting, 4).await;
+    limit.limit = 3;
+    apply(&bed, &team, &[&limit]).await;
+    held.commit().await.unwrap();
+
+    let mut counted = 0;
+    for asking in asking {
+        counted += usize::from(asking.await.unwrap().unwrap().is_ok());
+    }
+    assert_eq!(counted, 1, "three less the two that were used");
+    assert_eq!(bed.count(CHARGED).await, 3);
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn limits_change_while_consumers_never_stop() {
+    let bed = Bed::new("own_busy").await;
+    let (team, mut limit, replica, broker) = scene(&bed, 1_000_000).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let asking: Vec<_> = (0..16)
+        .map(|place| {
+            let (broker, stop) = (broker.clone(), Arc::clone(&stop));
+            tokio::spawn(async move {
+                let mut counted = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    let key = format!("busy-{place}-{counted}");
+                    broker.consume(UPLOADS, 1, &key).await.unwrap().unwrap();
+                    counted += 1;
+                }
+                counted
+            })
+        })
+        .collect();
+    for limits in 1..=20 {
+        limit.limit = 1_000_000 + limits;
+        apply(&bed, &team, &[&limit]).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let mut counted = 0;
+    for asking in asking {
+        counted += asking.await.unwrap();
+    }
+    assert_eq!(bed.count(CHARGED).await, counted);
     replica.stop().await;
 }
 

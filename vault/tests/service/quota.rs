@@ -371,6 +371,65 @@ async fn a_limit_may_rise_and_fall_and_making_it_anew_does_not_begin_at_zero() {
 }
 
 #[tokio::test]
+async fn the_default_recalls_what_a_user_holds_under_an_own_quota_that_ends_or_looks_elsewhere() {
+    let bed = Bed::new("quota_default_again").await;
+    let replica = bed.replica().await;
+    let (team, ana) = team(&bed).await;
+    let default = quota("each", Subject::EachUser, 10);
+    let mut own = quota("own", ana, 1_000);
+    let ids = [default.id, own.id];
+    bed.apply_quota_of(&team, &default, &ids[..1]).await;
+    bed.apply_quota_of(&team, &own, &ids).await;
+    let mut broker = bed.broker(&replica, &team, "app").await;
+    let (mut events, _) = broker.watch().await;
+
+    let first = broker.granted("ana", "github").await;
+    assert_eq!(first.units, 100);
+    own.window = Window::Period(NonZeroU32::new(86_400).unwrap());
+    bed.apply_quota_of(&team, &own, &ids).await;
+    assert_eq!(
+        events.recalled().await,
+        std::slice::from_ref(&first.allowance_id)
+    );
+    assert!(!bed.apply_quota_of(&team, &default, &ids).await.enforced);
+    broker
+        .report(vec![], vec![first.allowance_id])
+        .await
+        .unwrap();
+    assert!(bed.apply_quota_of(&team, &default, &ids).await.enforced);
+
+    own.window = default.window;
+    bed.apply_quota_of(&team, &own, &ids).await;
+    let second = broker.granted("ana", "github").await;
+    assert_eq!(second.units, 100);
+    let existing = [default.id].into();
+    bed.controllers
+        .delete_quota(&team.tenant, own.id, &existing)
+        .await
+        .unwrap();
+    assert_eq!(
+        events.recalled().await,
+        std::slice::from_ref(&second.allowance_id)
+    );
+    assert!(
+        !bed.apply_quota_of(&team, &default, &ids[..1])
+            .await
+            .enforced
+    );
+    broker
+        .report(vec![served(&second, 4)], vec![second.allowance_id])
+        .await
+        .unwrap();
+    assert!(
+        bed.apply_quota_of(&team, &default, &ids[..1])
+            .await
+            .enforced
+    );
+    assert_eq!(broker.granted("ana", "github").await.units, 3);
+    replica.stop().await;
+}
+
+#[tokio::test]
 async fn every_kind_of_subject_counts_its_own() {
     let bed = Bed::new("quota_subjects").await;
     let replica = bed.replica().await;
