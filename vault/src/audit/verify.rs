@@ -39,7 +39,7 @@ impl Vault {
             .await?
             .ok_or_else(|| IntegrityFailure::new(tenant, "tenant", tenant.to_string(), &[]))?;
         let begin = "begin isolation level repeatable read read only";
-        let mut snapshot = self.begin_with(begin).await?;
+        let mut snapshot = self.begin_reading(begin).await?;
         let key = keys.audit_key(&mut snapshot).await?;
         let mut found = Verification {
             records: 0,
