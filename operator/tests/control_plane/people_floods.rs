@@ -78,3 +78,23 @@ async fn a_connection_of_somebody_unknown_ends_with_its_first_answer() {
         }
     }
 }
+
+#[tokio::test]
+async fn who_shares_a_service_account_revokes_beside_the_others() {
+    let team = with_pod().await;
+    team.bind("bursar-auditor", "bursar-revoker").await;
+    let path = format!(
+        "GET /v1/namespaces/{}/storedtokens/absent/revocation",
+        team.namespace
+    );
+    let mut tokens = Vec::new();
+    for _ in 0..6 {
+        tokens.push(team.token_of("bursar-auditor", "bursar-cli").await);
+    }
+    let asked = tokens.iter().map(async |token| {
+        let headers = [("Bursar-Token", token.as_str()), ("Bursar-Person", "ana")];
+        team.ask(&path, &headers, "").await.0
+    });
+    let answers = futures::future::join_all(asked).await;
+    assert_eq!(answers, [404; 6]);
+}
