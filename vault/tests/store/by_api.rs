@@ -2,7 +2,7 @@
 
 use bursar_vault::{
     AuditFilter, Change, DatabaseError, Person, RefusedValue, RevokeError, Revoked, Serving,
-    Source, Tenant, TokenName,
+    Source, Tenant, TokenName, VaultError,
 };
 use bursar_wire::people::{AuditPage, AuditQuery};
 
@@ -259,6 +259,32 @@ async fn a_query_that_was_given_up_is_told_apart_from_a_database_that_is_away() 
     assert!(error.took_too_long(), "{error}");
     let error = slow("select pg_terminate_backend(pg_backend_pid())").await;
     assert!(!error.took_too_long(), "{error}");
+}
+
+#[tokio::test]
+async fn a_query_that_never_ends_is_given_up_and_leaves_no_record() {
+    let fixture = Fixture::new("never_ends").await;
+    let tenant = fixture.tenant("team").await;
+    let ana = fixture.user(&tenant, "ana").await;
+    let spec = token("github", &ana);
+    fixture.apply(&tenant, &spec, "one").await.unwrap();
+    fixture.revoke(&tenant, None).await.unwrap();
+    for statement in [
+        "alter table access_record rename to slow_record",
+        "create view access_record as select * from slow_record where pg_sleep(600) is not null",
+        "grant select on access_record to public",
+    ] {
+        fixture.tamper(statement).await;
+    }
+    let filter = AuditFilter::try_from(AuditQuery::default()).unwrap();
+    let person = person();
+    let query = fixture.vault.query_audit(&tenant, &filter, &person);
+    let Err(VaultError::Database(error)) = query.await else {
+        panic!("it was answered");
+    };
+    assert!(error.took_too_long(), "{error}");
+    let queried = "select count(*) from slow_record where outcome = 'Queried'";
+    assert_eq!(fixture.count(queried).await, 0);
 }
 
 #[tokio::test]
