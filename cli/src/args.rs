@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -22,10 +23,25 @@ pub struct Args {
     pub(crate) command: Command,
 }
 
+impl Args {
+    /// The exit code when the command could not do what it was asked. 2 for `audit verify`, where
+    /// 1 says that something was found.
+    #[must_use]
+    pub fn failure(&self) -> ExitCode {
+        match &self.command {
+            Command::Audit(Audit {
+                command: Some(AuditCommand::Verify),
+                ..
+            }) => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
+    }
+}
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Global {
-    /// The kubeconfig file
-    #[arg(long, global = true, env = "KUBECONFIG", value_name = "FILE")]
+    /// The kubeconfig file [default: those in KUBECONFIG, or else ~/.kube/config]
+    #[arg(long, global = true, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
 
     /// The context of the kubeconfig [default: its current one]
@@ -108,7 +124,9 @@ pub(crate) struct Audit {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
-    /// Check that no record was changed, removed or put back; exit code 1 if one was
+    /// Check that no record was changed, removed or put back
+    ///
+    /// Exit code 0 when none was, 1 when one was, 2 when that could not be found out.
     Verify,
 }
 
@@ -195,6 +213,18 @@ mod tests {
         let args = ["kubectl-bursar", "audit", "-n", "team", "--since", "1h"];
         let args = Args::try_parse_from(args).unwrap();
         assert_eq!(args.global.namespace.as_deref(), Some("team"));
+    }
+
+    #[test]
+    fn what_could_not_be_verified_is_not_a_bad_record() {
+        let failure = |args: &[&str]| {
+            let args = [&["kubectl-bursar"], args].concat();
+            format!("{:?}", Args::try_parse_from(args).unwrap().failure())
+        };
+        let code = |code: u8| format!("{:?}", std::process::ExitCode::from(code));
+        assert_eq!(failure(&["audit", "verify"]), code(2));
+        assert_eq!(failure(&["audit"]), code(1));
+        assert_eq!(failure(&["revoke", "t"]), code(1));
     }
 
     #[test]

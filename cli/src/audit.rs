@@ -1,21 +1,24 @@
 //! `audit`: the records, oldest first.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use bursar_wire::people::{AccessRecord, AuditPage, AuditQuery, LARGEST_PAGE};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use crate::args::{Filter, Output, Show};
 use crate::error::CliError;
+use crate::patience::Patience;
 use crate::table;
 use crate::vault::Vault;
 
 /// Records without a limit of one's own, where not all are printed.
 const DEFAULT_LIMIT: u32 = 100;
+/// The vault looks back a minute; what is older than twice that is not found again.
+const FOUND_AGAIN: SignedDuration = SignedDuration::from_secs(120);
 /// Between two looks with --follow.
 const FOLLOW_PAUSE: Duration = Duration::from_secs(2);
 
@@ -74,7 +77,9 @@ async fn newest(
     loop {
         let left = limit.saturating_sub(u32::try_from(records.len()).unwrap_or(u32::MAX));
         query.limit = Some(left.clamp(1, LARGEST_PAGE));
-        let page: AuditPage = vault.post("accessrecords/query", &query).await?;
+        let page: AuditPage = vault
+            .post("accessrecords/query", &query, Patience::reading())
+            .await?;
         records.extend(page.records);
         if !page.more || records.len() >= limit as usize {
             records.reverse();
@@ -91,30 +96,49 @@ async fn export(
     follow: bool,
     out: &mut dyn Write,
 ) -> Result<(), CliError> {
-    // What the last look found is found again by the next, as far as it is new.
-    let mut seen: HashSet<(Uuid, i64)> = HashSet::new();
+    query.follow = follow;
+    // What one look found is found again by the next, as far as it is new.
+    let mut seen = Seen::default();
     loop {
-        let page: AuditPage = vault.post("accessrecords/query", &query).await?;
-        let mut found = HashSet::new();
+        let page: AuditPage = vault
+            .post("accessrecords/query", &query, Patience::reading())
+            .await?;
+        let before = seen.0.len();
         for record in &page.records {
-            let place = (record.chain_id, record.record_no);
-            if !seen.contains(&place) {
+            if seen.is_new(record) {
                 line(record, out)?;
             }
-            found.insert(place);
         }
         out.flush()?;
+        let found_new = seen.0.len() > before;
+        seen.forget_old();
         query.cursor = page.cursor;
-        if page.more {
-            seen.extend(found);
-            continue;
-        }
-        if !follow {
+        if !page.more && !follow {
             return Ok(());
         }
-        // What was not found again is older than any look goes back.
-        seen = if found.is_empty() { seen } else { found };
-        tokio::time::sleep(FOLLOW_PAUSE).await;
+        // With more of them, but none that was new, time has to pass first.
+        if !page.more || !found_new {
+            tokio::time::sleep(FOLLOW_PAUSE).await;
+        }
+    }
+}
+
+/// Records that may be found again, by chain and number, and when they were recorded.
+#[derive(Default)]
+struct Seen(HashMap<(Uuid, i64), Timestamp>);
+
+impl Seen {
+    fn is_new(&mut self, record: &AccessRecord) -> bool {
+        let place = (record.chain_id, record.record_no);
+        self.0.insert(place, record.recorded_time).is_none()
+    }
+
+    /// Forgets what no look goes back to, seen from the newest.
+    fn forget_old(&mut self) {
+        if let Some(newest) = self.0.values().max().copied() {
+            self.0
+                .retain(|_, time| newest.duration_since(*time) <= FOUND_AGAIN);
+        }
     }
 }
 
@@ -146,4 +170,34 @@ fn line(record: &AccessRecord, out: &mut dyn Write) -> Result<(), CliError> {
     serde_json::to_writer(&mut *out, record).map_err(std::io::Error::from)?;
     writeln!(out)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use bursar_wire::people::AccessRecord;
+    use jiff::Timestamp;
+
+    use super::Seen;
+
+    #[test]
+    fn what_may_be_found_again_is_remembered_and_nothing_older() {
+        let record = |record_no, second| {
+            let time = Timestamp::from_second(second).unwrap();
+            AccessRecord {
+                recorded_time: time,
+                first_time: time,
+                last_time: time,
+                record_no,
+                ..crate::why::tests::refused()
+            }
+        };
+        let mut seen = Seen::default();
+        for (number, second) in [(1, 100), (2, 111), (3, 121)] {
+            assert!(seen.is_new(&record(number, second)));
+        }
+        seen.forget_old();
+        assert!(!seen.is_new(&record(2, 111)));
+        assert!(!seen.is_new(&record(3, 121)));
+        assert_eq!(seen.0.len(), 2);
+    }
 }

@@ -9,6 +9,7 @@ use kube::{Api, Client, Config};
 
 use crate::args::Global;
 use crate::error::CliError;
+use crate::patience::Failure;
 
 /// The shortest time the API server gives a token for.
 const TOKEN_SECONDS: i64 = 600;
@@ -23,14 +24,11 @@ pub(crate) async fn connect(global: &Global) -> Result<(Client, String), CliErro
         ..KubeConfigOptions::default()
     };
     let config = match &global.kubeconfig {
-        // Perhaps several, as the variable may have them.
-        Some(_) if std::env::var_os("KUBECONFIG").as_deref() == os(global) => {
-            Config::from_kubeconfig(&options).await
-        }
         Some(path) => {
             let kubeconfig = Kubeconfig::read_from(path).map_err(failed)?;
             Config::from_custom_kubeconfig(kubeconfig, &options).await
         }
+        // Of the variable, which may name several, or none.
         None => Config::from_kubeconfig(&options).await,
     }
     .map_err(failed)?;
@@ -40,16 +38,12 @@ pub(crate) async fn connect(global: &Global) -> Result<(Client, String), CliErro
     Ok((client, namespace))
 }
 
-fn os(global: &Global) -> Option<&std::ffi::OsStr> {
-    global.kubeconfig.as_deref().map(std::path::Path::as_os_str)
-}
-
 /// Who the API server takes the person for, in characters that the vault takes.
-pub(crate) async fn person(client: &Client) -> Result<String, CliError> {
+pub(crate) async fn person(client: &Client) -> Result<String, Failure> {
     let review = Api::<SelfSubjectReview>::all(client.clone())
         .create(&PostParams::default(), &SelfSubjectReview::default())
         .await
-        .map_err(|error| CliError::WhoAmI(Box::new(error)))?;
+        .map_err(|error| Failure::kubernetes(error, |error| CliError::WhoAmI(Box::new(error))))?;
     let user = review.status.and_then(|status| status.user_info);
     Ok(plain(
         &user.and_then(|user| user.username).unwrap_or_default(),
@@ -72,11 +66,7 @@ fn plain(name: &str) -> String {
 }
 
 /// A token of the service account, for the vault's service for people alone.
-pub(crate) async fn token(
-    client: &Client,
-    namespace: &str,
-    name: &str,
-) -> Result<String, CliError> {
+pub(crate) async fn token(client: &Client, namespace: &str, name: &str) -> Result<String, Failure> {
     let request = TokenRequest {
         spec: TokenRequestSpec {
             audiences: vec![AUDIENCE.to_owned()],
@@ -88,10 +78,12 @@ pub(crate) async fn token(
     let answer = Api::<ServiceAccount>::namespaced(client.clone(), namespace)
         .create_token_request(name, &PostParams::default(), &request)
         .await
-        .map_err(|source| CliError::Token {
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-            source: Box::new(source),
+        .map_err(|error| {
+            Failure::kubernetes(error, |source| CliError::Token {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+                source: Box::new(source),
+            })
         })?;
     Ok(answer.status.map(|status| status.token).unwrap_or_default())
 }

@@ -10,6 +10,7 @@ mod args;
 mod audit;
 mod error;
 mod kubernetes;
+mod patience;
 mod revoke;
 mod run;
 mod table;

@@ -13,13 +13,15 @@ async fn main() -> ExitCode {
         reason = "the one place that asks the machine"
     )]
     let now = jiff::Timestamp::now;
-    match run(Args::parse(), &now, &mut std::io::stdout()).await {
+    let args = Args::parse();
+    let failure = args.failure();
+    match run(args, &now, &mut std::io::stdout()).await {
         Ok(code) => code,
         // Whoever reads what we write has seen enough.
         Err(CliError::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("kubectl-bursar: {error}");
-            ExitCode::FAILURE
+            failure
         }
     }
 }

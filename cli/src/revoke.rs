@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::args::Revoke;
 use crate::error::CliError;
+use crate::patience::Patience;
 use crate::table::seconds;
 use crate::time::for_people;
 use crate::vault::Vault;
@@ -26,7 +27,7 @@ pub(crate) async fn run(
     let request = RevokeRequest {
         through_version: revoke.through_version,
     };
-    let revoked: Revocation = vault.post(&path, &request).await?;
+    let revoked: Revocation = vault.post(&path, &request, Patience::quick()).await?;
     let name = format!("{}/{}", vault.namespace, revoke.token);
     let before = if revoked.is_new {
         ""
@@ -67,7 +68,9 @@ async fn wait(
 ) -> Result<(Progress, bool), CliError> {
     let mut told = None;
     loop {
-        let progress: Progress = vault.get(path).await?;
+        let progress: Progress = vault
+            .get(path, Patience::quick().at_least_until(deadline))
+            .await?;
         if progress.complete {
             return Ok((progress, true));
         }
@@ -95,13 +98,7 @@ fn receipt(
     took: Duration,
     out: &mut dyn Write,
 ) -> Result<(), CliError> {
-    let last_serve = match progress.last_served_time {
-        Some(time) if time > revoked.revoked_time => {
-            format!("{time} by a broker's clock, after the revocation")
-        }
-        Some(time) => format!("{time}; none after the revocation"),
-        None => "none on record".to_owned(),
-    };
+    let last_serve = last_serve(revoked, progress);
     let not_confirmed = match progress.brokers_lapsed {
         0 => "none".to_owned(),
         lapsed => format!("{} (what they held has ended by itself)", brokers(lapsed)),
@@ -128,6 +125,25 @@ fn receipt(
     Ok(())
 }
 
+/// What is on record of it, and how many may have served without its being on record.
+fn last_serve(revoked: &Revocation, progress: &Progress) -> String {
+    let unknown = progress.brokers_open + progress.brokers_lapsed;
+    let on_record = match progress.last_served_time {
+        Some(time) if time > revoked.revoked_time => {
+            format!("{time}, after the revocation (by brokers' clocks)")
+        }
+        Some(time) if unknown == 0 => {
+            format!("{time}; none on record after the revocation (by brokers' clocks)")
+        }
+        Some(time) => format!("{time} on record"),
+        None => "none on record".to_owned(),
+    };
+    match unknown {
+        0 => on_record,
+        unknown => format!("{on_record}; unknown for {}", brokers(unknown)),
+    }
+}
+
 fn brokers(count: u64) -> String {
     match count {
         1 => "1 broker".to_owned(),
@@ -151,7 +167,7 @@ mod tests {
 
     use super::{receipt, segment};
 
-    fn printed(last_served: Option<&str>, lapsed: u64) -> String {
+    fn printed(last_served: Option<&str>, open: u64, lapsed: u64) -> String {
         let revoked = Revocation {
             through_version: 2,
             newest_version: 2,
@@ -160,8 +176,8 @@ mod tests {
         };
         let progress = Progress {
             through_version: 2,
-            complete: true,
-            brokers_open: 0,
+            complete: open == 0,
+            brokers_open: open,
             brokers_confirmed: 1,
             brokers_lapsed: lapsed,
             certain_time: None,
@@ -175,15 +191,34 @@ mod tests {
 
     #[test]
     fn the_receipt_tells_who_confirmed_and_what_was_served_last() {
-        let before = printed(Some("2026-11-21T09:59:59Z"), 0);
+        let before = printed(Some("2026-11-21T09:59:59Z"), 0, 0);
         assert!(before.contains("confirmed      1 broker\n"), "{before}");
         assert!(before.contains("not confirmed  none\n"), "{before}");
-        assert!(before.contains("none after the revocation"), "{before}");
+        let none = "none on record after the revocation (by brokers' clocks)\n";
+        assert!(before.contains(none), "{before}");
         assert!(before.contains("took           0.4 s\n"), "{before}");
-        let after = printed(Some("2026-11-21T10:00:01Z"), 2);
+        let after = printed(Some("2026-11-21T10:00:01Z"), 0, 2);
         assert!(after.contains("not confirmed  2 brokers"), "{after}");
-        assert!(after.contains("after the revocation") && !after.contains("none after"));
-        assert!(printed(None, 0).contains("none on record"));
+        assert!(after.contains("after the revocation") && !after.contains("none on record"));
+        assert!(printed(None, 0, 0).contains("last serve     none on record\n"));
+    }
+
+    #[test]
+    fn the_receipt_does_not_tell_of_brokers_that_have_not_told() {
+        for (open, lapsed, count) in [(1, 0, "1 broker"), (0, 2, "2 brokers"), (1, 2, "3 brokers")]
+        {
+            for last_served in [
+                None,
+                Some("2026-11-21T09:59:59Z"),
+                Some("2026-11-21T10:00:01Z"),
+            ] {
+                let text = printed(last_served, open, lapsed);
+                assert!(text.contains(&format!("; unknown for {count}\n")), "{text}");
+                assert!(
+                    !text.contains("after the revocation (") || last_served > Some("2026-11-21T10")
+                );
+            }
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ use tokio_rustls::TlsConnector;
 use crate::args::Global;
 use crate::error::CliError;
 use crate::kubernetes;
+use crate::patience::{Failure, Patience};
 
 /// The vault's Service and its port for people.
 const SERVICE: &str = "https:bursar-vault:people";
@@ -68,7 +69,8 @@ impl Vault {
             _ => Way::Proxy(proxy(&global.bursar_namespace)),
         };
         let (client, namespace) = kubernetes::connect(global).await?;
-        let person = kubernetes::person(&client).await?;
+        let ask = async || kubernetes::person(&client).await;
+        let person = Patience::quick().with(ask).await?;
         Ok(Self {
             client,
             way,
@@ -80,8 +82,13 @@ impl Vault {
     }
 
     /// Asks for what is at `path` of the namespace.
-    pub(crate) async fn get<A: DeserializeOwned>(&mut self, path: &str) -> Result<A, CliError> {
-        self.call(Method::GET, path, Bytes::new()).await
+    pub(crate) async fn get<A: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        patience: Patience,
+    ) -> Result<A, CliError> {
+        let call = async || self.call(Method::GET, path, Bytes::new()).await;
+        patience.with(call).await
     }
 
     /// Sends `body` to `path` of the namespace.
@@ -89,10 +96,12 @@ impl Vault {
         &mut self,
         path: &str,
         body: &Q,
+        patience: Patience,
     ) -> Result<A, CliError> {
         // Our types have nothing in them that JSON has not.
-        let body = serde_json::to_vec(body).unwrap_or_default();
-        self.call(Method::POST, path, body.into()).await
+        let body = Bytes::from(serde_json::to_vec(body).unwrap_or_default());
+        let call = async || self.call(Method::POST, path, body.clone()).await;
+        patience.with(call).await
     }
 
     async fn call<A: DeserializeOwned>(
@@ -100,7 +109,7 @@ impl Vault {
         method: Method,
         path: &str,
         body: Bytes,
-    ) -> Result<A, CliError> {
+    ) -> Result<A, Failure> {
         let token = self.token().await?;
         let path = format!("/v1/namespaces/{}/{path}", self.namespace);
         let uri = match &self.way {
@@ -127,7 +136,7 @@ impl Vault {
         read(&answer)
     }
 
-    async fn token(&mut self) -> Result<String, CliError> {
+    async fn token(&mut self) -> Result<String, Failure> {
         if let Some((token, asked)) = &self.token
             && asked.elapsed() < TOKEN_AGE
         {
@@ -143,8 +152,10 @@ impl Vault {
     async fn through_the_api_server(
         &self,
         request: Request<Bytes>,
-    ) -> Result<Response<Bytes>, CliError> {
-        let failed = |error: kube::Error| CliError::Proxy(error.to_string());
+    ) -> Result<Response<Bytes>, Failure> {
+        let failed = |error: kube::Error| {
+            Failure::kubernetes(error, |error| CliError::Proxy(error.to_string()))
+        };
         let response = self
             .client
             .send(request.map(|body| kube::client::Body::from(body.to_vec())))
@@ -154,7 +165,10 @@ impl Vault {
         let body = body.collect().await.map_err(failed)?.to_bytes();
         let response = Response::from_parts(head, body);
         match refused_by_the_api_server(&response) {
-            Some(message) => Err(CliError::Proxy(message)),
+            Some(message) => {
+                let (status, headers) = (response.status(), response.headers());
+                Err(Failure::answered(CliError::Proxy(message), status, headers))
+            }
             None => Ok(response),
         }
     }
@@ -190,18 +204,20 @@ async fn straight(
     name: ServerName<'static>,
     tls: Arc<ClientConfig>,
     mut request: Request<Bytes>,
-) -> Result<Response<Bytes>, CliError> {
-    let lost = |error: hyper::Error| CliError::Connect(error.to_string());
-    let refused = |error: std::io::Error| CliError::Connect(error.to_string());
+) -> Result<Response<Bytes>, Failure> {
+    let lost = |error: hyper::Error| Failure::passing(CliError::Connect(error.to_string()));
+    let refused = |error: std::io::Error| Failure::passing(CliError::Connect(error.to_string()));
     let host_header = name.to_str().into_owned();
     let stream = tokio::time::timeout(CONNECT_DEADLINE, async {
         let tcp = TcpStream::connect((host, port)).await?;
         TlsConnector::from(tls).connect(name, tcp).await
     })
     .await
-    .map_err(|_| CliError::Connect("not within 10 seconds".to_owned()))?
+    .map_err(|_| Failure::passing(CliError::Connect("not within 10 seconds".to_owned())))?
     .map_err(refused)?;
-    let host_header = host_header.parse().map_err(|_| tls::TlsError::ServerName)?;
+    let host_header = host_header
+        .parse()
+        .map_err(|_| CliError::from(tls::TlsError::ServerName))?;
     request.headers_mut().insert(HOST, host_header);
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
     let exchange = async {
@@ -234,17 +250,17 @@ fn refused_by_the_api_server(response: &Response<Bytes>) -> Option<String> {
     (!status.message.is_empty()).then_some(status.message)
 }
 
-fn read<A: DeserializeOwned>(response: &Response<Bytes>) -> Result<A, CliError> {
+fn read<A: DeserializeOwned>(response: &Response<Bytes>) -> Result<A, Failure> {
     let status = response.status();
     let unknown = || CliError::NotTheVault(status.as_u16());
     if status == StatusCode::OK {
-        return serde_json::from_slice(response.body()).map_err(|_| unknown());
+        return serde_json::from_slice(response.body()).map_err(|_| unknown().into());
     }
-    if content_type(response) != PROBLEM_JSON {
-        return Err(unknown());
-    }
-    let problem: Problem = serde_json::from_slice(response.body()).map_err(|_| unknown())?;
-    Err(CliError::Refused(problem))
+    let problem = (content_type(response) == PROBLEM_JSON)
+        .then(|| serde_json::from_slice::<Problem>(response.body()).ok())
+        .flatten();
+    let error = problem.map_or_else(unknown, CliError::Refused);
+    Err(Failure::answered(error, status, response.headers()))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use bursar_wire::people::{BadPlace, Verification};
 use tokio::time::Instant;
 
 use crate::error::CliError;
+use crate::patience::Patience;
 use crate::table::seconds;
 use crate::time::for_people;
 use crate::vault::Vault;
@@ -19,7 +20,8 @@ pub(crate) async fn run(vault: &mut Vault, out: &mut dyn Write) -> Result<ExitCo
     let namespace = vault.namespace.clone();
     let start = Instant::now();
     let mut signs = tokio::time::interval_at(start + SIGN_OF_LIFE, SIGN_OF_LIFE);
-    let mut answer = std::pin::pin!(vault.get::<Verification>("verification"));
+    let mut answer =
+        std::pin::pin!(vault.get::<Verification>("verification", Patience::unbounded()));
     let found = loop {
         tokio::select! {
             found = &mut answer => break found?,

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use bursar_wire::people::AccessRecord;
 
 use crate::error::CliError;
+use crate::patience::Patience;
 use crate::revoke::segment;
 use crate::table::seconds;
 use crate::vault::Vault;
@@ -16,7 +17,7 @@ pub(crate) async fn run(
     out: &mut dyn Write,
 ) -> Result<ExitCode, CliError> {
     let path = format!("denials/{}", segment(decision_id));
-    let record: AccessRecord = vault.get(&path).await?;
+    let record: AccessRecord = vault.get(&path, Patience::reading()).await?;
     write!(out, "{}", sentences(&record, &vault.namespace))?;
     out.flush()?;
     Ok(ExitCode::SUCCESS)
@@ -29,19 +30,26 @@ fn sentences(record: &AccessRecord, namespace: &str) -> String {
         Some(pod) => format!("pod {pod} (service account {account})"),
         None => format!("a pod of service account {account}"),
     };
-    let asked = match (&record.token, &record.user) {
-        (Some(token), Some(user)) => format!("token {token} of user {user}"),
-        (None, Some(user)) => format!("a token of user {user}"),
-        (Some(token), None) => format!("token {token}"),
-        (None, None) => "a token".to_owned(),
+    let did = match (&record.token, &record.user) {
+        (Some(token), Some(user)) => format!("asked for token {token} of user {user}"),
+        // A token is asked for with a purpose; counters are counted without one.
+        (None, Some(user)) if record.purpose.is_empty() => format!("called about user {user}"),
+        (None, Some(user)) => format!("asked for a token of user {user}"),
+        (Some(token), None) => format!("asked for token {token}"),
+        (None, None) if record.purpose.is_empty() => "called".to_owned(),
+        (None, None) => "asked for a token".to_owned(),
     };
     let code = record.code.as_deref().unwrap_or("no code");
     let reason = record.reason.as_deref();
-    let mut text = format!("At {time}, {pod} in {namespace} asked for {asked}.\n");
+    let mut text = format!("At {time}, {pod} in {namespace} {did}.\n");
     if !record.app_name.is_empty() || !record.purpose.is_empty() {
         let (app, purpose) = (&record.app_name, &record.purpose);
-        text +=
-            &format!("It called itself \"{app}\" and gave the purpose \"{purpose}\" (claims).\n");
+        text += &match purpose.as_str() {
+            "" => format!("It called itself \"{app}\" (a claim).\n"),
+            _ => {
+                format!("It called itself \"{app}\" and gave the purpose \"{purpose}\" (claims).\n")
+            }
+        };
     }
     text += &format!("It was answered {code}.");
     if let Some(reason) = reason {
@@ -102,7 +110,17 @@ fn advice(why: &str, record: &AccessRecord) -> String {
              provider ended the old one."
         ),
         "QuotaExhausted" => {
-            "wait until the window ends, or raise the limit: kubectl get tokenquotas.".to_owned()
+            "wait until the period ends, or raise the limit, without which a Lifetime quota stays \
+             used up: kubectl get tokenquotas."
+                .to_owned()
+        }
+        "CounterNotFound" => format!(
+            "apply a TokenQuota with this counter for user {user} or service account {account}, or \
+             correct the counter in the request."
+        ),
+        "IdempotencyKeyReused" => {
+            "make a new Idempotency-Key for each request; use it again only to repeat that one."
+                .to_owned()
         }
         "Unauthenticated" => {
             "send this pod's own token, read again from BURSAR_TOKEN_FILE for each request."
@@ -118,16 +136,15 @@ fn advice(why: &str, record: &AccessRecord) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use bursar_wire::people::AccessRecord;
     use uuid::Uuid;
 
     use super::sentences;
 
-    #[test]
-    fn a_refusal_is_told_in_sentences_with_what_to_do() {
+    pub(crate) fn refused() -> AccessRecord {
         let time = "2026-11-21T10:00:00Z".parse().unwrap();
-        let record = AccessRecord {
+        AccessRecord {
             recorded_time: time,
             count: 1,
             outcome: "Denied".to_owned(),
@@ -146,8 +163,41 @@ mod tests {
             person: None,
             chain_id: Uuid::nil(),
             record_no: 1,
-        };
-        let text = sentences(&record, "team-a");
+        }
+    }
+
+    #[test]
+    fn a_call_without_a_purpose_was_not_for_a_token() {
+        for (code, advice) in [
+            (
+                "CounterNotFound",
+                "apply a TokenQuota with this counter for user ana",
+            ),
+            (
+                "IdempotencyKeyReused",
+                "make a new Idempotency-Key for each request",
+            ),
+            ("QuotaExhausted", "raise the limit"),
+        ] {
+            let record = AccessRecord {
+                token: None,
+                purpose: String::new(),
+                code: Some(code.to_owned()),
+                reason: None,
+                ..refused()
+            };
+            let text = sentences(&record, "team-a");
+            assert!(
+                text.contains("in team-a called about user ana.\n"),
+                "{text}"
+            );
+            assert!(text.contains(advice), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_sentences_with_what_to_do() {
+        let text = sentences(&refused(), "team-a");
         for part in [
             "At 2026-11-21T10:00:00Z, pod app-2 (service account app) in team-a",
             "asked for token github of user ana.",

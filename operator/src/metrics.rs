@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use bursar_crds::Enforcement;
+use http::StatusCode;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
@@ -79,6 +80,29 @@ pub(crate) enum QuotaUse {
     Exhausted,
 }
 
+/// What a person asked for.
+#[derive(Clone, Copy, Debug, EncodeLabelValue, Eq, Hash, PartialEq)]
+pub(crate) enum PeopleCall {
+    /// Which records there are.
+    Audit,
+    /// Why a request was refused.
+    Why,
+    /// Whether the records are as written.
+    Verify,
+    /// To revoke a token.
+    Revoke,
+    /// How far that has come.
+    Progress,
+    /// Nothing that there is.
+    Unknown,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct PeopleLabels {
+    call: PeopleCall,
+    status: &'static str,
+}
+
 impl QuotaUse {
     const ALL: [Self; 4] = [Self::BelowHalf, Self::Half, Self::Most, Self::Exhausted];
 
@@ -122,6 +146,8 @@ pub(crate) struct Metrics {
     quotas: Family<QuotaLabels, Gauge>,
     failed_retention: Counter,
     failed_checkpoints: Counter,
+    people_requests: Family<PeopleLabels, Counter>,
+    people_crowded_sources: Counter,
 }
 
 impl Metrics {
@@ -140,6 +166,8 @@ impl Metrics {
             quotas: Family::default(),
             failed_retention: Counter::default(),
             failed_checkpoints: Counter::default(),
+            people_requests: Family::default(),
+            people_crowded_sources: Counter::default(),
         };
         metrics.registered()
     }
@@ -193,6 +221,16 @@ impl Metrics {
             "Checkpoints of the audit that were not written, or not bound outside the database",
             self.failed_checkpoints.clone(),
         );
+        registry.register(
+            "people_requests",
+            "What people asked, and the class of the answer's status",
+            self.people_requests.clone(),
+        );
+        registry.register(
+            "people_crowded_sources",
+            "Connections of people closed because their address had too many",
+            self.people_crowded_sources.clone(),
+        );
         self.quotas(&[]);
         self
     }
@@ -225,6 +263,22 @@ impl Metrics {
     /// So many checkpoints of the audit were not written, or not bound outside the database.
     pub(crate) fn checkpoints_failed(&self, count: u32) {
         self.failed_checkpoints.inc_by(count.into());
+    }
+
+    /// Counts one answer to a person.
+    pub(crate) fn person_asked(&self, call: PeopleCall, status: StatusCode) {
+        let status = match status.as_u16() {
+            ..400 => "2xx",
+            400..500 => "4xx",
+            500.. => "5xx",
+        };
+        let labels = PeopleLabels { call, status };
+        self.people_requests.get_or_create(&labels).inc();
+    }
+
+    /// A connection was closed because its address had too many.
+    pub(crate) fn people_crowded(&self) {
+        self.people_crowded_sources.inc();
     }
 
     /// How much of each quota is used.
@@ -275,7 +329,9 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
-    use super::{Enforced, Kind, Metrics, Outcome, QuotaUse};
+    use http::StatusCode;
+
+    use super::{Enforced, Kind, Metrics, Outcome, PeopleCall, QuotaUse};
 
     #[test]
     fn the_reference_has_every_metric_with_its_type() {
@@ -284,10 +340,11 @@ mod tests {
         let metrics = Metrics::new();
         // One with labels shows once it has counted.
         metrics.reconciled(Kind::TokenUser, Outcome::Reconciled);
+        metrics.person_asked(PeopleCall::Audit, StatusCode::OK);
         let text = metrics.encode().unwrap();
         let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
         let types: Vec<(&str, &str)> = types.filter_map(|line| line.split_once(' ')).collect();
-        assert_eq!(types.len(), 9, "{types:?}");
+        assert_eq!(types.len(), 11, "{types:?}");
         for (name, type_) in types {
             let suffix = if type_ == "counter" { "_total" } else { "" };
             let row = format!("| `{name}{suffix}` | {type_} |");
@@ -320,6 +377,21 @@ mod tests {
         assert_eq!(counts, [Some(2), Some(2), Some(1), Some(3)]);
         metrics.controllers_active(false);
         assert_eq!(count("Exhausted"), Some(0));
+    }
+
+    #[test]
+    fn what_people_ask_is_counted_by_call_and_class_of_status() {
+        let metrics = Metrics::new();
+        for status in [StatusCode::OK, StatusCode::FORBIDDEN, StatusCode::NOT_FOUND] {
+            metrics.person_asked(PeopleCall::Revoke, status);
+        }
+        let text = metrics.encode().unwrap();
+        for line in [
+            "bursar_people_requests_total{call=\"Revoke\",status=\"2xx\"} 1\n",
+            "bursar_people_requests_total{call=\"Revoke\",status=\"4xx\"} 2\n",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
     }
 
     #[test]

@@ -303,6 +303,7 @@ impl Operator {
             self.client.clone(),
             Arc::clone(&self.clock),
             &self.config.namespace,
+            Arc::clone(&self.metrics),
         );
         let serve_people = people::serve(people_listener, people_tls, people, stop);
         let serve = service::serve(listener, tls, service, stop.stopped());

@@ -65,6 +65,14 @@ impl DatabaseError {
             Self::Statement(_) => false,
         }
     }
+
+    /// Whether a statement was given up because it took too long: the same again would too.
+    #[must_use]
+    pub fn took_too_long(&self) -> bool {
+        // Appendix A of the Postgres manual: query_canceled.
+        matches!(self, Self::Unavailable(sqlx::Error::Database(database))
+            if database.code().as_deref() == Some("57014"))
+    }
 }
 
 impl From<sqlx::Error> for DatabaseError {

@@ -23,6 +23,8 @@ const IDLE_TIMEOUT: &str = "15s";
 /// it still works. Shorter than any restart of the database: after one, those that
 /// lay in the pool meanwhile are asked.
 const UNTESTED_IDLE: Duration = Duration::from_millis(100);
+/// For what people read, beside those for all else: four queries and two verifications.
+const READING_CONNECTIONS: u32 = 6;
 
 /// What a vault is opened with.
 pub struct VaultConfig {
@@ -106,32 +108,22 @@ impl Vault {
             );
         }
         connection.close().await?;
-        let pool = PgPoolOptions::new()
-            .max_connections(config.max_connections)
-            .acquire_timeout(Duration::from_secs(5))
-            // A connection that was just used need not be asked whether it still works,
-            // which takes a round trip; one that does not fails a call, to be repeated.
-            .test_before_acquire(false)
-            .before_acquire(|connection, metadata| {
-                Box::pin(async move {
-                    if metadata.idle_for > UNTESTED_IDLE {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
-                })
-            })
-            .connect_with(options.options([
-                ("lock_timeout", LOCK_TIMEOUT),
-                ("idle_in_transaction_session_timeout", IDLE_TIMEOUT),
-                // Nothing cancels a statement: a wait ends in a commit or in a
-                // lost connection, never in a commit reported as failed.
-                ("statement_timeout", "0"),
-                ("default_transaction_isolation", "read committed"),
-            ]))
+        let options = options.options([
+            ("lock_timeout", LOCK_TIMEOUT),
+            ("idle_in_transaction_session_timeout", IDLE_TIMEOUT),
+            // Nothing cancels a write: a wait ends in a commit or in a lost
+            // connection, never in a commit reported as failed.
+            ("statement_timeout", "0"),
+            ("default_transaction_isolation", "read committed"),
+        ]);
+        // Made when somebody first reads.
+        let reading_pool = pool_of(READING_CONNECTIONS).connect_lazy_with(options.clone());
+        let pool = pool_of(config.max_connections)
+            .connect_with(options)
             .await?;
         check_root_keys(&pool, &config.roots).await?;
         Ok(Self::new(
-            pool,
+            (pool, reading_pool),
             config.roots,
             config.random,
             config.clock,
@@ -139,6 +131,23 @@ impl Vault {
             config.lease,
         ))
     }
+}
+
+fn pool_of(connections: u32) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_secs(5))
+        // A connection that was just used need not be asked whether it still works,
+        // which takes a round trip; one that does not fails a call, to be repeated.
+        .test_before_acquire(false)
+        .before_acquire(|connection, metadata| {
+            Box::pin(async move {
+                if metadata.idle_for > UNTESTED_IDLE {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
 }
 
 /// Each key must be the one its version had before; a version seen for the

@@ -19,6 +19,8 @@ pub struct Vault(Arc<Parts>);
 
 struct Parts {
     pool: PgPool,
+    /// What people read is read on these: it may take long, and nobody else waits for it.
+    reading_pool: PgPool,
     roots: RootKeys,
     random: Arc<dyn Random>,
     clock: Arc<dyn Clock>,
@@ -31,7 +33,7 @@ struct Parts {
 
 impl Vault {
     pub(crate) fn new(
-        pool: PgPool,
+        (pool, reading_pool): (PgPool, PgPool),
         roots: RootKeys,
         random: Arc<dyn Random>,
         clock: Arc<dyn Clock>,
@@ -41,6 +43,7 @@ impl Vault {
         let tenant_keys = Mutex::default();
         Self(Arc::new(Parts {
             pool,
+            reading_pool,
             roots,
             random,
             clock,
@@ -68,10 +71,15 @@ impl Vault {
         &self,
         statement: &'static str,
     ) -> Result<PgTransaction<'static>, sqlx::Error> {
-        let pool = self.pool().clone();
-        let begun = tokio::spawn(async move { pool.begin_with(statement).await });
-        // It ends early with the runtime only.
-        begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+        begin(self.pool().clone(), statement).await
+    }
+
+    /// The same on a connection that is kept for what people read.
+    pub(crate) async fn begin_reading(
+        &self,
+        statement: &'static str,
+    ) -> Result<PgTransaction<'static>, sqlx::Error> {
+        begin(self.0.reading_pool.clone(), statement).await
     }
 
     /// A connection of the caller's own, that no other work can take.
@@ -144,6 +152,15 @@ impl Vault {
 
     /// Ends all connections. Calls under way finish first.
     pub async fn close(&self) {
-        self.0.pool.close().await;
+        tokio::join!(self.0.pool.close(), self.0.reading_pool.close());
     }
+}
+
+async fn begin(
+    pool: PgPool,
+    statement: &'static str,
+) -> Result<PgTransaction<'static>, sqlx::Error> {
+    let begun = tokio::spawn(async move { pool.begin_with(statement).await });
+    // It ends early with the runtime only.
+    begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
 }

@@ -58,6 +58,11 @@ pub struct AuditQuery {
     /// The newest first; the oldest first without it.
     #[serde(default)]
     pub newest_first: bool,
+    /// The cursor of a page stays before whatever may still come between its records, so that
+    /// who goes on from page to page misses nothing. Such a page begins with what the page before
+    /// had already, as long as it is a few seconds old.
+    #[serde(default)]
+    pub follow: bool,
     /// At most so many, at most [`LARGEST_PAGE`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,

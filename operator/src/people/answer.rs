@@ -7,17 +7,21 @@ use bursar_vault::{AuditFilter, DbTime, Namespace, Person, Tenant, TokenName};
 use bursar_wire::people::{
     AuditQuery, BadPlace, Progress, Revocation, RevokeRequest, Verification,
 };
-use http::{Request, Response, StatusCode};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::SemaphorePermit;
 
 use super::People;
 use super::call::{Call, Shown};
-use super::identity::Right;
+use super::identity::{Account, Right};
 use super::problem::{Code, Problem, json};
+use super::turns::QueryTurn;
 use crate::audit;
+use crate::metrics::PeopleCall;
 
 /// The longest body, in bytes.
 const LONGEST_BODY: usize = 4 * 1024;
@@ -34,6 +38,20 @@ enum Asked {
     Progress(TokenName),
 }
 
+/// What is known of a request, however it ends.
+struct Seen {
+    call: PeopleCall,
+    /// Whether it is known who asks.
+    is_known: bool,
+}
+
+/// The right to be worked on.
+enum Turn<'a> {
+    Query { _turn: QueryTurn<'a> },
+    Later,
+    Revocation { _turn: SemaphorePermit<'a> },
+}
+
 impl Asked {
     fn right(&self) -> Right<'_> {
         match self {
@@ -46,21 +64,34 @@ impl Asked {
 impl People {
     /// Answers one request.
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        match self.try_answer(request).await {
+        let mut seen = Seen {
+            call: PeopleCall::Unknown,
+            is_known: false,
+        };
+        let mut response = match self.try_answer(request, &mut seen).await {
             Ok(response) => response,
             Err(problem) => {
                 tracing::debug!(%problem, "a person's request was not answered");
                 problem.into_response()
             }
+        };
+        if !seen.is_known {
+            // A stranger's connection is for others to have.
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
         }
+        self.metrics.person_asked(seen.call, response.status());
+        response
     }
 
     async fn try_answer(
         &self,
         request: Request<Incoming>,
+        seen: &mut Seen,
     ) -> Result<Response<Full<Bytes>>, Problem> {
         let (head, body) = request.into_parts();
         let (namespace, call) = Call::read(&head.method, head.uri.path())?;
+        seen.call = call.kind();
         if head.uri.query().is_some() {
             return Err(Problem::invalid("there are no query parameters"));
         }
@@ -68,10 +99,12 @@ impl People {
         let shown = Shown::read(&head.headers)?;
 
         let account = self.identity.account(&shown.token).await?;
+        seen.is_known = true;
         let uid = self
             .identity
             .allowed(&account, &namespace, asked.right())
             .await?;
+        let _turn = self.turn(&asked, &account, &namespace).await?;
         let tenant = self.vault.tenant_of(&namespace, &uid).await?;
         let tenant = tenant.ok_or_else(|| {
             let detail = "there was no TokenUser, StoredToken or TokenQuota in it yet";
@@ -97,6 +130,24 @@ impl People {
         }
     }
 
+    /// A turn at the database, which a verification waits for when its tenant is known.
+    async fn turn(
+        &self,
+        asked: &Asked,
+        account: &Account,
+        namespace: &Namespace,
+    ) -> Result<Turn<'_>, Problem> {
+        Ok(match asked {
+            Asked::Audit(_) | Asked::Why(_) => Turn::Query {
+                _turn: self.turns.query(account, namespace).await?,
+            },
+            Asked::Verify => Turn::Later,
+            Asked::Revoke(..) | Asked::Progress(_) => Turn::Revocation {
+                _turn: self.turns.revocation().await?,
+            },
+        })
+    }
+
     async fn why(
         &self,
         tenant: &Tenant,
@@ -120,11 +171,8 @@ impl People {
         tenant: &Tenant,
         person: &Person,
     ) -> Result<Response<Full<Bytes>>, Problem> {
-        // One at a time: it reads all there is.
-        let Ok(_turn) = self.verifying.try_lock() else {
-            let detail = "somebody else's records are being verified; try again";
-            return Err(Problem::new(Code::TooManyRequests, detail));
-        };
+        // It reads all there is.
+        let _turn = self.turns.verification(tenant.id())?;
         self.vault.record_verification(tenant, person).await?;
         // What is bound outside first, so that the database is newer.
         let anchor = audit::read(&self.client, &self.namespace).await?;

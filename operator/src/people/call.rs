@@ -5,6 +5,7 @@ use bursar_wire::people::{PERSON_HEADER, TOKEN_HEADER};
 use http::{HeaderMap, Method};
 
 use super::problem::{Code, Problem};
+use crate::metrics::PeopleCall;
 
 /// What can be asked.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -32,6 +33,17 @@ pub(super) struct Shown {
 const LONGEST_DECISION_ID: usize = 64;
 
 impl Call {
+    /// As it is counted.
+    pub(super) fn kind(&self) -> PeopleCall {
+        match self {
+            Self::Audit => PeopleCall::Audit,
+            Self::Why(_) => PeopleCall::Why,
+            Self::Verify => PeopleCall::Verify,
+            Self::Revoke(_) => PeopleCall::Revoke,
+            Self::Progress(_) => PeopleCall::Progress,
+        }
+    }
+
     /// The namespace that is asked about, and what.
     pub(super) fn read(method: &Method, path: &str) -> Result<(Namespace, Self), Problem> {
         let parts: Vec<&str> = path.split('/').collect();

@@ -17,11 +17,15 @@ use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
 
 use super::call::unauthenticated;
+use super::places::Places;
 use super::problem::{Code, Problem};
 use crate::context::NamespaceMeta;
 
 /// How long what the API server said of a token is believed.
 const REVIEW_LIFETIME: SignedDuration = SignedDuration::from_secs(10);
+/// Tokens of one service account that may wait for their review at once: it may be shared, and a
+/// tenth of the queue is enough of it.
+const REVIEWS_OF_ACCOUNT: usize = 10;
 /// The most tokens that are remembered at once.
 const MOST_REVIEWED: usize = 1_024;
 
@@ -32,6 +36,8 @@ pub(super) struct Identity {
     clock: Arc<dyn Clock>,
     /// By the token's digest, so that no token stays in memory.
     reviewed: Mutex<HashMap<[u8; 32], Reviewed>>,
+    /// By the service account's UID.
+    reviews: Places<String>,
 }
 
 #[derive(Clone)]
@@ -46,6 +52,23 @@ pub(super) struct Account {
     pub(super) namespace: Namespace,
     pub(super) name: ServiceAccountName,
     user: UserInfo,
+}
+
+impl Account {
+    /// `NAMESPACE/NAME`.
+    pub(super) fn full_name(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    #[cfg(test)]
+    pub(super) fn of_test(namespace: Namespace, name: ServiceAccountName) -> Self {
+        let user = UserInfo::default();
+        Self {
+            namespace,
+            name,
+            user,
+        }
+    }
 }
 
 /// What one may do in a namespace.
@@ -72,6 +95,7 @@ impl Identity {
             service,
             clock,
             reviewed: Mutex::default(),
+            reviews: Places::new(REVIEWS_OF_ACCOUNT),
         }
     }
 
@@ -85,13 +109,12 @@ impl Identity {
         if let Some(account) = self.known(&key) {
             return Ok(account);
         }
-        let review = self
-            .service
-            .review_in_turn(&claims, self.review(token))
-            .await;
-        let user = review.ok_or_else(|| {
-            Problem::new(Code::TooManyRequests, "too many ask at once; try again")
-        })??;
+        let crowded = || Problem::new(Code::TooManyRequests, "too many ask at once; try again");
+        let place = self.reviews.take(claims.service_account_uid.clone());
+        let _place = place.ok_or_else(crowded)?;
+        let digest = hex::encode(key);
+        let review = self.service.review_in_turn(&digest, self.review(token));
+        let user = review.await.ok_or_else(crowded)??;
         let named = format!(
             "system:serviceaccount:{}:{}",
             claims.namespace, claims.service_account_name

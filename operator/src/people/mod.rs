@@ -9,18 +9,21 @@
 mod answer;
 mod call;
 mod identity;
+mod places;
 mod problem;
 mod server;
+mod turns;
 
 use std::sync::Arc;
 
 use bursar_vault::service::VaultService;
 use bursar_vault::{Clock, Vault};
 use kube::Client;
-use tokio::sync::Mutex;
 
+use crate::metrics::Metrics;
 use identity::Identity;
 pub(crate) use server::serve;
+use turns::Turns;
 
 /// What the calls are answered with.
 pub(crate) struct People {
@@ -29,7 +32,8 @@ pub(crate) struct People {
     client: Client,
     /// The operator's.
     namespace: String,
-    verifying: Mutex<()>,
+    turns: Turns,
+    metrics: Arc<Metrics>,
 }
 
 impl People {
@@ -40,13 +44,15 @@ impl People {
         client: Client,
         clock: Arc<dyn Clock>,
         namespace: &str,
+        metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         Arc::new(Self {
             vault,
             client: client.clone(),
             namespace: namespace.to_owned(),
             identity: Identity::new(client, service, clock),
-            verifying: Mutex::new(()),
+            turns: Turns::new(turns::PATIENCE),
+            metrics,
         })
     }
 }

@@ -65,6 +65,8 @@ codes! {
     MethodNotAllowed => METHOD_NOT_ALLOWED, "Not with this method";
     /// There is nothing to revoke.
     NoVersion => CONFLICT, "There is no such version";
+    /// A query was given up.
+    TookTooLong => UNPROCESSABLE_ENTITY, "The query takes too long";
     /// Too many ask at once.
     TooManyRequests => TOO_MANY_REQUESTS, "Too many requests";
     /// A row or key is not what the vault wrote.
@@ -149,6 +151,10 @@ impl fmt::Display for Problem {
 
 impl From<VaultError> for Problem {
     fn from(error: VaultError) -> Self {
+        if matches!(&error, VaultError::Database(error) if error.took_too_long()) {
+            let detail = "the query was given up after 30 seconds: ask about less time (--since)";
+            return Self::new(Code::TookTooLong, detail);
+        }
         let code = match error.category() {
             Category::Unavailable => Code::Unavailable,
             Category::Integrity => Code::IntegrityFailure,

@@ -17,10 +17,14 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::People;
+use super::places::Places;
 use crate::stop::Stop;
 
 /// More than people ask at once; with all of them taken, newcomers wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 64;
+const MAX_CONNECTIONS: usize = 256;
+/// Of one address: enough for an API server, from which all come whom it hands on, and so few
+/// that no pod, nor a few of them, can keep it out.
+const CONNECTIONS_OF_SOURCE: usize = 32;
 /// Also how long a connection may be idle.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most bytes of one request's head: a token has up to 8 KiB.
@@ -39,6 +43,7 @@ pub(crate) async fn serve(
 ) {
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = Places::new(CONNECTIONS_OF_SOURCE);
     let mut connections = JoinSet::new();
     let mut stopped = std::pin::pin!(stop.stopped());
     loop {
@@ -51,14 +56,19 @@ pub(crate) async fn serve(
             next = next => next,
             () = &mut stopped => break,
         };
-        let (Some(slot), Ok((tcp, _))) = next else {
+        let (Some(slot), Ok((tcp, source))) = next else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        // An IPv4 address in IPv6 clothes is the same one.
+        let Some(place) = places.take(source.ip().to_canonical()) else {
+            people.metrics.people_crowded();
             continue;
         };
         let (acceptor, people, stop) = (acceptor.clone(), Arc::clone(&people), stop.clone());
         connections.spawn(async move {
             serve_connection(&acceptor, tcp, people, &stop).await;
-            drop(slot);
+            drop((slot, place));
         });
     }
     let drained = async { while connections.join_next().await.is_some() {} };

@@ -73,7 +73,7 @@ impl Team {
         })
     }
 
-    async fn ca(&self) -> String {
+    pub(crate) async fn ca(&self) -> String {
         let ca = until(LIMIT, PAUSE, async || {
             let map = self.api::<ConfigMap>().get_opt("bursar-ca").await.unwrap();
             map?.data?.remove("ca.crt")

@@ -25,6 +25,7 @@ mod leaks;
 mod onboarding;
 mod output;
 mod people;
+mod people_floods;
 mod people_proxy;
 mod quiet;
 mod quota_faults;

@@ -18,7 +18,9 @@ use crate::vault::Vault;
 
 /// Records that commit late have a time a little in the past: whoever goes on after the last page
 /// looks so far back again.
-const LATE: Duration = Duration::from_secs(10);
+const LATE: Duration = Duration::from_secs(60);
+/// A query that takes longer is given up: then nothing was told, and nothing is on record.
+const BEGIN_BOUNDED: &str = "begin; set local statement_timeout = '30s'";
 /// No name or claim is longer, in bytes.
 const LONGEST_TEXT: usize = 253;
 
@@ -261,7 +263,7 @@ impl Vault {
         person: &Person,
     ) -> Result<AuditPage, VaultError> {
         let query = &filter.query;
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.begin_reading(BEGIN_BOUNDED).await?;
         let now = db_now(&mut transaction).await?;
         // One more than asked for tells whether there are more.
         let limit = i64::from(filter.limit) + 1;
@@ -300,12 +302,13 @@ impl Vault {
             record_no: row.record_no,
         });
         let cursor = match (more, query.newest_first) {
-            (true, _) => last,
             (false, true) => None,
-            (false, false) => {
+            (true, newest_first) if newest_first || !query.follow => last,
+            (more, _) => {
                 let settled = Position::before(now.before(LATE));
-                match filter.cursor {
-                    Some(cursor) if cursor.time > settled.time => Some(cursor),
+                match (last, filter.cursor) {
+                    (Some(last), _) if more && last.time < settled.time => Some(last),
+                    (_, Some(cursor)) if cursor.time > settled.time => Some(cursor),
                     _ => Some(settled),
                 }
             }
@@ -336,7 +339,7 @@ impl Vault {
         decision_id: &str,
         person: &Person,
     ) -> Result<Option<AccessRecord>, VaultError> {
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.begin_reading(BEGIN_BOUNDED).await?;
         let now = db_now(&mut transaction).await?;
         let row = sqlx::query_as!(
             Row,

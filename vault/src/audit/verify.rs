@@ -39,7 +39,7 @@ impl Vault {
             .await?
             .ok_or_else(|| IntegrityFailure::new(tenant, "tenant", tenant.to_string(), &[]))?;
         let begin = "begin isolation level repeatable read read only";
-        let mut snapshot = self.begin_with(begin).await?;
+        let mut snapshot = self.begin_reading(begin).await?;
         // Before the snapshot is taken: a day that is dropped behind it is missed.
         sqlx::query("lock table only access_record in access share mode")
             .execute(&mut *snapshot)

@@ -15,14 +15,14 @@ impl VaultService {
             .ok()
     }
 
-    /// Asks the API server about such a token when its turn has come; `None`, at once, when too
-    /// many wait or this account does already.
+    /// Asks the API server about such a token, known by its `digest`, when its turn has come;
+    /// `None`, at once, when too many wait or this token does already.
     pub async fn review_in_turn<T>(
         &self,
-        claims: &AccountClaims,
+        digest: &str,
         review: impl Future<Output = T>,
     ) -> Option<T> {
-        let turn = self.review_limit().turn(&claims.service_account_uid).await;
+        let turn = self.review_limit().turn(digest).await;
         let _turn = turn.ok()?;
         Some(review.await)
     }

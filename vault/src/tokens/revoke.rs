@@ -5,6 +5,7 @@
 //! are dead, their values are refused from now on, and holders are recalled in one transaction.
 
 use bursar_seal::{TokenId, TokenVersion};
+use sqlx::PgConnection;
 
 use super::drain::Drain;
 use super::versions::{end_revoked, kill_versions, remember_revoked};
@@ -29,7 +30,7 @@ pub struct Revoked {
     pub newest_version: TokenVersion,
     /// False when all that was asked for was revoked before.
     pub is_new: bool,
-    /// When, by the database's clock.
+    /// When the last of them died, by the database's clock: also when that was before.
     pub time: DbTime,
 }
 
@@ -119,6 +120,12 @@ impl Vault {
             version: Some(through_version.into()),
             ..Record::of_person(Outcome::Revoked, person, "revoke", time)
         };
+        let dead_time = match token.revoked_through() {
+            Some(through) if !is_new => {
+                last_death(&mut transaction, tenant, token.id, through).await?
+            }
+            _ => None,
+        };
         let chain = tenant.uuid();
         audit::append(&mut transaction, tenant.keys(), chain, vec![record]).await?;
         changes::append(&mut transaction, tenant.shard(), tenant.id(), &changes).await?;
@@ -130,7 +137,7 @@ impl Vault {
                 .unwrap_or(through_version),
             newest_version,
             is_new,
-            time,
+            time: dead_time.unwrap_or(time),
         })
     }
 }
@@ -155,6 +162,24 @@ impl Vault {
             None => Ok(None),
         }
     }
+}
+
+/// When the last of the versions up to `through` died.
+async fn last_death(
+    transaction: &mut PgConnection,
+    tenant: &Tenant,
+    token: TokenId,
+    through: TokenVersion,
+) -> Result<Option<DbTime>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select max(dead_time) as "dead_time: DbTime" from token_version
+           where tenant_id = $1 and token_id = $2 and version <= $3"#,
+        tenant.uuid(),
+        token.as_uuid(),
+        i32::from(through),
+    )
+    .fetch_one(transaction)
+    .await
 }
 
 /// What is to be revoked, and the newest there is.

@@ -59,6 +59,36 @@ async fn no_forged_token_attaches() {
     replica.stop().await;
 }
 
+#[tokio::test]
+async fn what_people_show_is_for_their_tools_and_has_not_expired() {
+    let bed = Bed::new("forged_account").await;
+    let replica = bed.replica().await;
+    let team = bed.team("team").await;
+    let mut good = Pod::new(&team, "app").claims();
+    good["aud"] = json!(["bursar-cli"]);
+    let named = |claims: &Value| {
+        let token = bed.cluster.ec.sign(claims);
+        let account = replica.service.account_claims(&token, "bursar-cli");
+        account.map(|account| account.service_account_name)
+    };
+    assert_eq!(named(&good), Some("app".to_owned()));
+    for (what, claim, value) in [
+        ("one that has expired", "exp", json!(now() - 60)),
+        ("one that is not valid yet", "nbf", json!(now() + 60)),
+        ("a broker's", "aud", json!(["bursar-vault"])),
+        (
+            "one for others too",
+            "aud",
+            json!(["bursar-cli", "bursar-vault"]),
+        ),
+    ] {
+        let mut claims = good.clone();
+        claims[claim] = value;
+        assert_eq!(named(&claims), None, "{what}");
+    }
+    replica.stop().await;
+}
+
 thread_local! {
     /// What is logged on this thread: a test, and its replicas, have one of their own.
     static LOG: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };

@@ -1,8 +1,8 @@
 //! Revoking beside the spec, and reading what is on record.
 
 use bursar_vault::{
-    AuditFilter, Change, Person, RefusedValue, RevokeError, Revoked, Serving, Source, Tenant,
-    TokenName,
+    AuditFilter, Change, DatabaseError, Person, RefusedValue, RevokeError, Revoked, Serving,
+    Source, Tenant, TokenName, VaultError,
 };
 use bursar_wire::people::{AuditPage, AuditQuery};
 
@@ -117,6 +117,12 @@ async fn the_stricter_of_spec_and_person_holds() {
         (version(2), false)
     );
     assert_eq!(fixture.count("select epoch from token").await, epoch);
+    // It was revoked when it died, not when somebody asked again.
+    let died = fixture
+        .count("select (extract(epoch from max(dead_time)) * 1000000)::bigint from token_version")
+        .await;
+    let revoked_time = revoked.time.timestamp().unwrap();
+    assert_eq!(revoked_time.as_microsecond(), died);
     let asked = fixture.audit(&tenant, of_outcome("Revoked")).await;
     assert_eq!(asked.records.len(), 2);
     fixture.revoke(&tenant, None).await.unwrap();
@@ -195,6 +201,90 @@ async fn what_a_person_did_is_on_record_with_the_names_of_all() {
     };
     assert_eq!(queried.purpose, "audit user");
     assert_eq!(queried.person.as_deref(), Some("ana@example.com"));
+}
+
+#[tokio::test]
+async fn who_follows_misses_nothing_that_is_committed_late() {
+    let fixture = Fixture::new("follow").await;
+    let tenant = fixture.tenant("team").await;
+    // `count` tells records apart; 1 to 6 are there, of the last seconds and a minute ago.
+    let insert = async |count: i32, time: &str| {
+        fixture
+            .tamper(&format!(
+                "insert into access_record (tenant_id, chain_id, record_no, recorded_time, outcome,
+                     service_account_name, app_name, purpose, count, first_time, last_time,
+                     decision_id, secret_version, mac)
+                 values ('{}', gen_random_uuid(), 1, {time}, 'Denied', 'app',
+                         'a', 'p', {count}, now(), now(), 'd', 1, sha256(''))",
+                tenant.id()
+            ))
+            .await;
+    };
+    for count in 1..=3 {
+        insert(count, &format!("now() - interval '{} s'", 60 - count)).await;
+    }
+    for count in 4..=6 {
+        insert(count, "now()").await;
+    }
+    let mut query = AuditQuery {
+        follow: true,
+        limit: Some(2),
+        ..of_outcome("Denied")
+    };
+    let mut found = Vec::new();
+    for look in 0..4 {
+        let page = fixture.audit(&tenant, query.clone()).await;
+        found.extend(page.records.iter().map(|record| record.count));
+        query.cursor = page.cursor;
+        if look == 1 {
+            // Its transaction began earlier than those that were read, and ended after.
+            let before =
+                "(select recorded_time - interval '1 s' from access_record where count = 4)";
+            insert(7, before).await;
+        }
+    }
+    assert_eq!(found.get(..3), Some([1, 2, 3].as_slice()));
+    assert!(found.contains(&7), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_query_that_was_given_up_is_told_apart_from_a_database_that_is_away() {
+    let fixture = Fixture::new("given_up").await;
+    let mut connection = fixture.sql.acquire().await.unwrap();
+    let mut slow = async |statement: &'static str| {
+        let result = sqlx::raw_sql(statement).execute(&mut *connection).await;
+        DatabaseError::from(result.unwrap_err())
+    };
+    let error = slow("set statement_timeout = 50; select pg_sleep(600)").await;
+    assert!(error.took_too_long(), "{error}");
+    let error = slow("select pg_terminate_backend(pg_backend_pid())").await;
+    assert!(!error.took_too_long(), "{error}");
+}
+
+#[tokio::test]
+async fn a_query_that_never_ends_is_given_up_and_leaves_no_record() {
+    let fixture = Fixture::new("never_ends").await;
+    let tenant = fixture.tenant("team").await;
+    let ana = fixture.user(&tenant, "ana").await;
+    let spec = token("github", &ana);
+    fixture.apply(&tenant, &spec, "one").await.unwrap();
+    fixture.revoke(&tenant, None).await.unwrap();
+    for statement in [
+        "alter table access_record rename to slow_record",
+        "create view access_record as select * from slow_record where pg_sleep(600) is not null",
+        "grant select on access_record to public",
+    ] {
+        fixture.tamper(statement).await;
+    }
+    let filter = AuditFilter::try_from(AuditQuery::default()).unwrap();
+    let person = person();
+    let query = fixture.vault.query_audit(&tenant, &filter, &person);
+    let Err(VaultError::Database(error)) = query.await else {
+        panic!("it was answered");
+    };
+    assert!(error.took_too_long(), "{error}");
+    let queried = "select count(*) from slow_record where outcome = 'Queried'";
+    assert_eq!(fixture.count(queried).await, 0);
 }
 
 #[tokio::test]

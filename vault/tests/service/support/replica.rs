@@ -48,6 +48,7 @@ impl Authority {
 
 pub(crate) struct Replica {
     pub(crate) address: SocketAddr,
+    pub(crate) service: VaultService,
     metrics: Registry,
     stop: Option<oneshot::Sender<()>>,
     served: JoinHandle<()>,
@@ -84,7 +85,8 @@ impl Replica {
             address,
             metrics,
             stop: Some(stop),
-            served: tokio::spawn(serve(listener, config, service, shutdown)),
+            served: tokio::spawn(serve(listener, config, service.clone(), shutdown)),
+            service,
         })
     }
 

@@ -1,0 +1,200 @@
+//! Trying again: a busy vault or a lost connection passes by itself, and every call may be
+//! repeated.
+
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
+use tokio::time::Instant;
+
+use crate::error::CliError;
+
+/// How long tries are begun for.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Until the next try, when nobody says.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long a try may take that waits for a lock at most.
+const QUICK: Duration = Duration::from_secs(15);
+/// How long a try may take that the vault itself gives up after 30 seconds.
+const READING: Duration = Duration::from_secs(45);
+
+/// How long to go on trying.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// How long one try may take; as long as somebody watches, without it.
+    one: Option<Duration>,
+    /// No try begins later.
+    until: Instant,
+}
+
+impl Patience {
+    pub(crate) fn quick() -> Self {
+        Self::of(Some(QUICK))
+    }
+
+    pub(crate) fn reading() -> Self {
+        Self::of(Some(READING))
+    }
+
+    /// For what takes as long as there are records.
+    pub(crate) fn unbounded() -> Self {
+        Self::of(None)
+    }
+
+    /// Also as long as something else is waited for.
+    pub(crate) fn at_least_until(self, until: Instant) -> Self {
+        Self {
+            until: self.until.max(until),
+            ..self
+        }
+    }
+
+    fn of(one: Option<Duration>) -> Self {
+        Self {
+            one,
+            until: Instant::now() + PATIENCE,
+        }
+    }
+
+    /// Tries until it succeeds, or fails for good, or for too long.
+    pub(crate) async fn with<T>(
+        self,
+        mut one_try: impl AsyncFnMut() -> Result<T, Failure>,
+    ) -> Result<T, CliError> {
+        loop {
+            let tried = match self.one {
+                Some(limit) => tokio::time::timeout(limit, one_try())
+                    .await
+                    .unwrap_or_else(|_| Err(Failure::passing(late(limit)))),
+                None => one_try().await,
+            };
+            match tried {
+                Ok(answer) => return Ok(answer),
+                Err(Failure {
+                    error,
+                    again: Some(pause),
+                }) if Instant::now() + pause < self.until => {
+                    eprintln!("{error}; trying again");
+                    tokio::time::sleep(pause).await;
+                }
+                Err(failure) => return Err(failure.error),
+            }
+        }
+    }
+}
+
+fn late(limit: Duration) -> CliError {
+    CliError::Connect(format!("not within {} seconds", limit.as_secs()))
+}
+
+/// Why a try failed, and when the next is worth while, if one is.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    error: CliError,
+    again: Option<Duration>,
+}
+
+impl Failure {
+    /// What passes by itself.
+    pub(crate) fn passing(error: CliError) -> Self {
+        Self {
+            error,
+            again: Some(PAUSE),
+        }
+    }
+
+    /// What was answered with a status, and perhaps with when to ask again.
+    pub(crate) fn answered(error: CliError, status: StatusCode, headers: &HeaderMap) -> Self {
+        let passes = matches!(status.as_u16(), 429 | 502 | 503 | 504);
+        let seconds = headers.get(RETRY_AFTER);
+        let seconds = seconds.and_then(|value| value.to_str().ok()?.parse().ok());
+        let pause = seconds.map_or(PAUSE, Duration::from_secs);
+        Self {
+            error,
+            again: passes.then_some(pause),
+        }
+    }
+
+    /// What the Kubernetes API said, or that it did not answer.
+    pub(crate) fn kubernetes(
+        cause: kube::Error,
+        error: impl FnOnce(kube::Error) -> CliError,
+    ) -> Self {
+        let passes = match &cause {
+            kube::Error::Api(status) => matches!(status.code, 429 | 500..),
+            kube::Error::HyperError(_) | kube::Error::Service(_) => true,
+            _ => false,
+        };
+        Self {
+            error: error(cause),
+            again: passes.then_some(PAUSE),
+        }
+    }
+}
+
+impl From<CliError> for Failure {
+    fn from(error: CliError) -> Self {
+        Self { error, again: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::{HeaderMap, StatusCode};
+    use tokio::time::Instant;
+
+    use super::{Failure, PATIENCE, Patience, QUICK};
+    use crate::error::CliError;
+
+    fn answered(status: u16, retry_after: Option<&str>) -> Failure {
+        let mut headers = HeaderMap::new();
+        if let Some(seconds) = retry_after {
+            headers.insert("retry-after", seconds.parse().unwrap());
+        }
+        let status = StatusCode::from_u16(status).unwrap();
+        Failure::answered(CliError::NotTheVault(status.as_u16()), status, &headers)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_passes_is_tried_again_when_the_vault_says() {
+        let start = Instant::now();
+        let mut failures = vec![
+            Failure::passing(CliError::Connect("refused".to_owned())),
+            answered(503, None),
+            answered(429, Some("7")),
+        ];
+        let done = Patience::quick().with(async || failures.pop().map_or(Ok(()), Err));
+        done.await.unwrap();
+        assert_eq!(start.elapsed(), Duration::from_secs(7 + 1 + 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_pass_is_told_at_once() {
+        for status in [400, 401, 403, 404, 409, 500] {
+            let start = Instant::now();
+            let failed = Patience::quick().with(async || Err::<(), _>(answered(status, Some("1"))));
+            assert!(failed.await.is_err());
+            assert_eq!(start.elapsed(), Duration::ZERO, "{status}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn trying_ends_and_a_try_without_an_answer_is_one() {
+        let start = Instant::now();
+        let mut tries = 0;
+        let failed = Patience::quick().with(async || {
+            tries += 1;
+            std::future::pending::<Result<(), Failure>>().await
+        });
+        assert!(matches!(failed.await, Err(CliError::Connect(_))));
+        assert!(tries > 1 && start.elapsed() < PATIENCE + QUICK);
+
+        let start = Instant::now();
+        let until = start + 10 * PATIENCE;
+        let failed = Patience::quick().at_least_until(until);
+        let failed = failed.with(async || Err::<(), _>(answered(503, None)));
+        assert!(failed.await.is_err());
+        assert!(start.elapsed() > 9 * PATIENCE);
+    }
+}

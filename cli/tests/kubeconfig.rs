@@ -1,0 +1,29 @@
+//! The command as people run it.
+
+use std::path::Path;
+use std::process::Command;
+
+#[test]
+fn an_empty_variable_is_no_kubeconfig() {
+    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("home");
+    std::fs::create_dir_all(home.join(".kube")).unwrap();
+    let config = "apiVersion: v1\nkind: Config\ncurrent-context: named-at-home\n";
+    std::fs::write(home.join(".kube/config"), config).unwrap();
+    let told = |kubeconfig: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-bursar"));
+        command.args(["audit", "verify"]).env("HOME", &home);
+        match kubeconfig {
+            Some(value) => command.env("KUBECONFIG", value),
+            None => command.env_remove("KUBECONFIG"),
+        };
+        let output = command.output().unwrap();
+        // What cannot be verified is not what was found to be bad.
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    for kubeconfig in [None, Some("")] {
+        let told = told(kubeconfig);
+        assert!(told.contains("named-at-home"), "{told}");
+    }
+    assert!(!told(Some("/nowhere")).contains("named-at-home"));
+}

@@ -1,0 +1,100 @@
+//! Who floods the service for people keeps nobody else from it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use bursar_testbed::until;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::TlsConnector;
+
+use crate::attach::with_pod;
+use crate::operator::{LIMIT, PAUSE, VAULT_NAME};
+use crate::team::Team;
+
+/// As many as one address may have.
+const OF_SOURCE: usize = 32;
+
+/// A connection from an address of this machine.
+async fn connect_from(team: &Team, source: IpAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((source, 0).into()).unwrap();
+    let port = team.operator.people_port();
+    let vault = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    socket.connect(vault).await.unwrap()
+}
+
+/// Whether the other side has closed it; it sends nothing by itself.
+async fn is_closed(stream: &mut TcpStream) -> bool {
+    let mut byte = [0];
+    let read = tokio::time::timeout(PAUSE, stream.read(&mut byte)).await;
+    matches!(read, Ok(Ok(0) | Err(_)))
+}
+
+#[tokio::test]
+async fn one_address_cannot_keep_others_from_revoking() {
+    let team = with_pod().await;
+    team.bind("bursar-auditor", "bursar-auditor").await;
+    let flooder = IpAddr::from([127, 0, 9, 1]);
+    let mut held = Vec::new();
+    for _ in 0..OF_SOURCE {
+        held.push(connect_from(&team, flooder).await);
+    }
+    let closed = until(LIMIT, PAUSE, async || {
+        let mut next = connect_from(&team, flooder).await;
+        is_closed(&mut next).await.then_some(())
+    });
+    closed.await.expect("one address has as many as it likes");
+    // From another address it is as ever.
+    assert!(team.bursar(&["audit"]).await.unwrap().success);
+    drop(held);
+}
+
+#[tokio::test]
+async fn a_connection_of_somebody_unknown_ends_with_its_first_answer() {
+    let team = with_pod().await;
+    team.bind("bursar-auditor", "bursar-auditor").await;
+    let good = team.token_of("bursar-auditor", "bursar-cli").await;
+    for (token, is_kept) in [("a.b.c", false), (good.as_str(), true)] {
+        let tls = bursar_wire::tls::people_client_config(team.ca().await.as_bytes()).unwrap();
+        let tcp = connect_from(&team, Ipv4Addr::LOCALHOST.into()).await;
+        let name = ServerName::try_from(VAULT_NAME).unwrap();
+        let connector = TlsConnector::from(Arc::new(tls));
+        let mut stream = connector.connect(name, tcp).await.unwrap();
+        let path = format!("/v1/namespaces/{}/denials/d", team.namespace);
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: v\r\nBursar-Person: ana\r\nBursar-Token: {token}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = vec![0; 4_096];
+        let length = stream.read(&mut answer).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer[..length]).to_lowercase();
+        assert_eq!(answer.contains("connection: close"), !is_kept, "{answer}");
+        if !is_kept {
+            let mut rest = Vec::new();
+            // Ends, with or without a TLS goodbye.
+            let _ = stream.read_to_end(&mut rest).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_shares_a_service_account_revokes_beside_the_others() {
+    let team = with_pod().await;
+    team.bind("bursar-auditor", "bursar-revoker").await;
+    let path = format!(
+        "GET /v1/namespaces/{}/storedtokens/absent/revocation",
+        team.namespace
+    );
+    let mut tokens = Vec::new();
+    for _ in 0..6 {
+        tokens.push(team.token_of("bursar-auditor", "bursar-cli").await);
+    }
+    let asked = tokens.iter().map(async |token| {
+        let headers = [("Bursar-Token", token.as_str()), ("Bursar-Person", "ana")];
+        team.ask(&path, &headers, "").await.0
+    });
+    let answers = futures::future::join_all(asked).await;
+    assert_eq!(answers, [404; 6]);
+}
