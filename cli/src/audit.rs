@@ -17,8 +17,8 @@ use crate::vault::Vault;
 
 /// Records without a limit of one's own, where not all are printed.
 const DEFAULT_LIMIT: u32 = 100;
-/// The vault looks back a minute; what is older than twice that is not found again.
-const FOUND_AGAIN: SignedDuration = SignedDuration::from_secs(120);
+/// The vault looks back 10 seconds; what is older than twice that is not found again.
+const FOUND_AGAIN: SignedDuration = SignedDuration::from_secs(20);
 /// Between two looks with --follow.
 const FOLLOW_PAUSE: Duration = Duration::from_secs(2);
 

@@ -18,7 +18,7 @@ use crate::vault::Vault;
 
 /// Records that commit late have a time a little in the past: whoever goes on after the last page
 /// looks so far back again.
-const LATE: Duration = Duration::from_secs(60);
+const LATE: Duration = Duration::from_secs(10);
 /// A query that takes longer is given up: then nothing was told, and nothing is on record.
 const BEGIN_BOUNDED: &str = "begin; set local statement_timeout = '30s'";
 /// No name or claim is longer, in bytes.
