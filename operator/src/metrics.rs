@@ -97,6 +97,20 @@ pub(crate) enum PeopleCall {
     Unknown,
 }
 
+impl PeopleCall {
+    const ALL: [Self; 6] = [
+        Self::Audit,
+        Self::Why,
+        Self::Verify,
+        Self::Revoke,
+        Self::Progress,
+        Self::Unknown,
+    ];
+}
+
+/// The classes of status that people are answered with.
+const STATUSES: [&str; 3] = ["2xx", "4xx", "5xx"];
+
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct PeopleLabels {
     call: PeopleCall,
@@ -232,6 +246,14 @@ impl Metrics {
             self.people_crowded_sources.clone(),
         );
         self.quotas(&[]);
+        for call in PeopleCall::ALL {
+            for status in STATUSES {
+                drop(
+                    self.people_requests
+                        .get_or_create(&PeopleLabels { call, status }),
+                );
+            }
+        }
         self
     }
 
@@ -268,9 +290,9 @@ impl Metrics {
     /// Counts one answer to a person.
     pub(crate) fn person_asked(&self, call: PeopleCall, status: StatusCode) {
         let status = match status.as_u16() {
-            ..400 => "2xx",
-            400..500 => "4xx",
-            500.. => "5xx",
+            ..400 => STATUSES[0],
+            400..500 => STATUSES[1],
+            500.. => STATUSES[2],
         };
         let labels = PeopleLabels { call, status };
         self.people_requests.get_or_create(&labels).inc();
