@@ -352,6 +352,7 @@ declare
     v_exhausted_until timestamptz := v_now;
     v_rest bigint;
     v_sharers bigint[];
+    v_is_limited boolean := false;
     v_slow integer;
     v_window record;
     -- What is locked and checked, and so what is charged: by then there may be newer windows.
@@ -404,8 +405,10 @@ begin
             exhausted := exhausted || v_window.usage_id;
             v_exhausted_until := greatest(v_exhausted_until, v_window.end_time);
         else
-            -- Half of it is left for others, shared alike among those who hold some.
-            granted := least(granted, greatest(1, v_rest / (2 * v_window.sharers)));
+            -- A third of it is left for those who come later; the rest is shared alike
+            -- among those who hold some.
+            granted := least(granted, greatest(1, 2 * v_rest / (3 * v_window.sharers)));
+            v_is_limited := true;
         end if;
     end loop;
     if exhausted <> '{}' then
@@ -414,6 +417,17 @@ begin
             retry_in_ms := ceil(extract(epoch from v_exhausted_until - clock_timestamp()) * 1000);
         end if;
         return;
+    end if;
+    -- A run that holds none of it yet: how much it uses is not known. A share of what is
+    -- left would be far too large for the first to come, and others would wait for it.
+    if v_is_limited and not exists (
+        select from allowance_charge c
+        where c.tenant_id = p_tenant and c.incarnation_id = p_incarnation
+          and (c.usage_id, c.window_no) in (
+              select usage_id, window_no from unnest(v_usages, v_window_nos) as u (usage_id, window_no))
+          and c.open
+    ) then
+        granted := least(granted, 64);
     end if;
     if v_usages <> '{}' then
         update slow_start set units = 2 * units

@@ -165,7 +165,7 @@ recorded() {
     awk '{ n[$1] += $2 } END { for (v in n) print v, n[v] }' | sort -n
 }
 given=$(for version in "${!reads[@]}"; do echo "$version ${reads[$version]}"; done)
-for _ in $(seq 30); do # brokers report every second
+for _ in $(seq 30); do # brokers report every two seconds
   [ "$(recorded)" = "$given" ] && break
   sleep 1
 done

@@ -23,7 +23,10 @@ const IDLE: Duration = Duration::from_secs(2);
 /// An allowance that is being served from.
 pub(crate) struct Allowance {
     id: String,
+    version: u32,
     lease: Lease,
+    /// When its use began.
+    began: BootTime,
     granted: u32,
     left: u32,
     /// When set, the vault lets the caller have the token for these alone.
@@ -134,6 +137,8 @@ impl Allowance {
         drop(plaintext);
         Ok(Self {
             id: granted.allowance_id,
+            version: granted.version,
+            began: asked.sent,
             lease: Lease::new(
                 asked.sent,
                 Duration::from_millis(granted.expires_in_ms),
@@ -204,6 +209,16 @@ impl Allowance {
         self.counted && now.since(self.last_served) >= IDLE
     }
 
+    /// Its use begins now, and not when it was asked for.
+    pub(crate) fn begin(&mut self, now: BootTime) {
+        self.began = now;
+    }
+
+    /// Whether what is left of it is served before `other` is begun.
+    pub(crate) fn is_as_good_as(&self, other: &Self) -> bool {
+        self.left > 0 && !self.superseded && self.version == other.version
+    }
+
     /// Whether quotas count its accesses.
     pub(crate) fn is_counted(&self) -> bool {
         self.counted
@@ -213,7 +228,7 @@ impl Allowance {
     /// one where quotas count them.
     pub(crate) fn forecast(&self, now: BootTime) -> u64 {
         let used = u128::from(self.granted - self.left);
-        let elapsed = now.since(self.lease.begins()).as_millis().max(1);
+        let elapsed = now.since(self.began).as_millis().max(1);
         let lease = self.lease.length().as_millis();
         let horizon = if self.counted { lease / 2 } else { 2 * lease };
         u64::try_from(used * horizon / elapsed).unwrap_or(u64::MAX)

@@ -35,11 +35,6 @@ impl Lease {
         }
     }
 
-    /// When the request for it was sent.
-    pub(crate) fn begins(&self) -> BootTime {
-        self.begins
-    }
-
     /// Its whole length.
     pub(crate) fn length(&self) -> Duration {
         self.ends.since(self.begins)

@@ -10,8 +10,8 @@ use super::calls::{CallError, Calls};
 use crate::allowance::ledger::is_full;
 use crate::broker::Broker;
 
-/// The pause between reports until the vault asks for another, and the longest
-/// after the first use of a key.
+/// The pause between reports until the vault asks for another, and the longest when
+/// a key came into use or a call was refused.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Bounds on what the vault may ask for.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
@@ -22,7 +22,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// by the next session.
 pub(crate) async fn run(broker: &Broker, calls: &Calls) -> Result<Infallible, CallError> {
     let wake = broker.holdings.borrow().report_wake();
-    let first_use = broker.holdings.borrow().first_use();
+    let soon = broker.holdings.borrow().report_soon();
     // What an earlier session could not deliver goes first.
     wake.notify_one();
     let mut backoff = Backoff::default();
@@ -31,7 +31,7 @@ pub(crate) async fn run(broker: &Broker, calls: &Calls) -> Result<Infallible, Ca
         tokio::select! {
             () = sleep(pause) => {}
             () = async {
-                first_use.notified().await;
+                soon.notified().await;
                 sleep(FIRST_PAUSE).await;
             } => {}
             () = wake.notified() => {}

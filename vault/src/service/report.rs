@@ -21,9 +21,9 @@ use crate::rows::IncarnationRow;
 /// How many reports all brokers together send in a second, as far as the bounds
 /// below allow.
 const REPORTS_PER_SECOND: u64 = 400;
-/// Bounds on how soon a broker reports again, in milliseconds. Half a second would
-/// cost one that serves 10 accesses a second 20 calls for 100 of them.
-const SOONEST_REPORT_MS: u64 = 1_000;
+/// Bounds on how soon a broker reports again, in milliseconds. One that serves 10
+/// accesses a second makes 5 calls for 100 of them with two seconds, and 10 with one.
+const SOONEST_REPORT_MS: u64 = 2_000;
 const LATEST_REPORT_MS: u64 = 30_000;
 
 /// What a batch is to the ones before it.

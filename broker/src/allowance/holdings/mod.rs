@@ -1,5 +1,6 @@
 //! All that this broker holds, and the rules by which it comes and goes.
 
+mod entry;
 mod settle;
 
 #[cfg(test)]
@@ -11,15 +12,20 @@ mod rules_test;
 #[cfg(test)]
 mod scene;
 #[cfg(test)]
+mod successor_test;
+#[cfg(test)]
 mod trouble_test;
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
+use std::time::Duration;
 
 use bursar_seal::PlainBuffer;
 use bursar_wire::v1alpha1::{self, GrantRequest, ReportRequest};
 use hyper::body::Bytes;
 use tokio::sync::{Notify, watch};
+
+use entry::Entry;
 
 use crate::allowance::denials::{Denial, Denials};
 use crate::allowance::grant::{Access, Allowance, Unserved};
@@ -33,11 +39,16 @@ use crate::clock::{BootTime, Clock};
 const LEAST_WANTED: u64 = 512;
 /// The most; the vault grants no more.
 const MOST_WANTED: u64 = 5_000;
+/// A key whose use began again within this time is no news: an application that reads
+/// now and then does not make its broker report more often than the vault asks for.
+const LATELY: Duration = Duration::from_secs(30);
 
 /// Everything held for the workloads of this pod.
 #[derive(Default)]
 pub(crate) struct Holdings {
     entries: HashMap<EntryKey, Entry>,
+    /// When the use of keys began last.
+    lately: HashMap<EntryKey, BootTime>,
     denials: Denials,
     queue: GrantQueue,
     ledger: Ledger,
@@ -47,19 +58,9 @@ pub(crate) struct Holdings {
     lost_at_end: Option<u64>,
     scratch: PlainBuffer,
     report_wake: Rc<Notify>,
-    first_use: Rc<Notify>,
+    report_soon: Rc<Notify>,
     /// Told whenever the vault has answered.
     progress: Rc<Notify>,
-}
-
-/// What is held, or asked for, under one key.
-#[derive(Default)]
-struct Entry {
-    allowance: Option<Allowance>,
-    /// Those who wait for the vault's answer listen here.
-    ask: Option<watch::Sender<Option<Outcome>>>,
-    /// Something was served under it.
-    used: bool,
 }
 
 /// Whether the vault can be asked.
@@ -106,16 +107,14 @@ impl Holdings {
         access: Access<'_>,
         clock: &dyn Clock,
     ) -> Served {
-        if let Some(entry) = self.entries.get_mut(key)
-            && let Some(allowance) = &mut entry.allowance
-        {
-            match allowance.serve(access, clock, &mut self.scratch) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            match entry.serve(access, clock, &mut self.scratch, &mut self.ledger) {
                 Ok(body) => {
-                    if !entry.used {
-                        entry.used = true;
-                        self.first_use.notify_one();
+                    let is_due = entry.is_due(access.boot);
+                    if entry.begins() {
+                        self.began(key, access.boot);
                     }
-                    if entry.ask.is_none() && allowance.is_due(access.boot) {
+                    if is_due {
                         self.renew(key, access.boot);
                     }
                     return Served::Body(body);
@@ -129,6 +128,15 @@ impl Holdings {
             return Served::Refused(denial.clone());
         }
         self.ask(key).map_or(Served::VaultAway, Served::Asked)
+    }
+
+    /// The use of a key begins. Whoever looks at who uses what should not have to wait
+    /// for long.
+    fn began(&mut self, key: &EntryKey, now: BootTime) {
+        let before = self.lately.insert(key.clone(), now);
+        if before.is_none_or(|before| now.since(before) >= LATELY) {
+            self.report_soon.notify_one();
+        }
     }
 
     /// Joins those who wait for an answer about `key`; the first of them asks.
@@ -166,22 +174,20 @@ impl Holdings {
     /// be repeated, or else the next that is of use to anybody.
     pub(crate) fn next_grant(&mut self, now: BootTime) -> Option<GrantRequest> {
         while let Some(key) = self.queue.pop() {
-            let Some(Entry {
-                allowance,
-                ask: Some(ask),
-                ..
-            }) = self.entries.get(&key)
-            else {
+            let Some(entry) = self.entries.get(&key) else {
                 continue;
             };
-            let waiting = ask.receiver_count();
+            let Some(ask) = &entry.ask else {
+                continue;
+            };
+            let (waiting, allowance) = (ask.receiver_count(), entry.serving());
             if waiting == 0 && allowance.is_none() {
                 // They have all hung up.
                 self.entries.remove(&key);
                 continue;
             }
             let ask = Ask {
-                want: want(allowance.as_ref(), waiting, now),
+                want: want(allowance, waiting, now),
                 waiting: u32::try_from(waiting).unwrap_or(u32::MAX),
             };
             self.queue.begin(key, ask, self.denials.generation(), now);
@@ -207,14 +213,8 @@ impl Holdings {
             in_doubt.superseded.extend(ids);
         }
         let ids: HashSet<&str> = ids.iter().map(String::as_str).collect();
-        for allowance in self
-            .entries
-            .values_mut()
-            .filter_map(|entry| entry.allowance.as_mut())
-        {
-            if ids.contains(allowance.id()) {
-                allowance.superseded = true;
-            }
+        for entry in self.entries.values_mut() {
+            entry.supersede(&ids, &mut self.ledger);
         }
         self.renew_superseded(now);
     }
@@ -222,8 +222,7 @@ impl Holdings {
     fn renew_superseded(&mut self, now: BootTime) {
         let superseded = self.entries.iter().filter(|(_, entry)| {
             entry
-                .allowance
-                .as_ref()
+                .serving()
                 .is_some_and(|allowance| allowance.superseded)
         });
         let keys: Vec<EntryKey> = superseded.map(|(key, _)| key.clone()).collect();
@@ -240,32 +239,36 @@ impl Holdings {
     /// Ends what may not be served any more, so that no key outlives its lease, and
     /// what others could use.
     pub(crate) fn sweep(&mut self, now: BootTime) {
-        self.end_where(|allowance| allowance.is_over(now) || allowance.is_idle(now));
+        for entry in self.entries.values_mut() {
+            if entry
+                .serving()
+                .is_some_and(|allowance| allowance.is_idle(now))
+            {
+                entry.end_all(&mut self.ledger);
+            }
+        }
+        self.end_where(|allowance| allowance.is_over(now));
+        self.lately.retain(|_, began| now.since(*began) < LATELY);
     }
 
     fn end_where(&mut self, ends: impl Fn(&Allowance) -> bool) -> usize {
         let mut count = 0;
         self.entries.retain(|_, entry| {
-            if let Some(allowance) = entry.allowance.take_if(|allowance| ends(allowance)) {
-                self.ledger.end(allowance);
-                count += 1;
-            }
-            entry.allowance.is_some() || entry.ask.is_some()
+            count += entry.end_where(&ends, &mut self.ledger);
+            !entry.is_empty()
         });
         count
     }
 
-    /// A call was refused; told with the next report.
+    /// A call was refused: told soon, so that whoever asks why need not wait for long.
     pub(crate) fn note_denial(&mut self, denial: v1alpha1::Denial) {
         self.ledger.note(denial);
+        self.report_soon.notify_one();
     }
 
     /// The report to send now, if there is anything to say.
     pub(crate) fn next_batch(&mut self) -> Option<ReportRequest> {
-        let open = self
-            .entries
-            .values_mut()
-            .filter_map(|entry| entry.allowance.as_mut());
+        let open = self.entries.values_mut().flat_map(Entry::held_mut);
         self.ledger.next_batch(open)
     }
 
@@ -296,7 +299,7 @@ impl Holdings {
             if let Some(ask) = entry.ask.take() {
                 ask.send_replace(Some(outcome.clone()));
             }
-            entry.allowance.is_some()
+            !entry.is_empty()
         });
     }
 
@@ -316,8 +319,8 @@ impl Holdings {
         self.ledger.start_over();
         self.denials.forget_all();
         self.entries.retain(|_, entry| {
-            entry.allowance = None;
-            entry.ask.is_some()
+            entry.forget();
+            !entry.is_empty()
         });
         self.queue.restart();
         self.progress.notify_one();
@@ -350,10 +353,7 @@ impl Holdings {
 
     /// Accesses that the vault has not acknowledged.
     pub(crate) fn unreported(&self) -> u64 {
-        let open = self
-            .entries
-            .values()
-            .filter_map(|entry| entry.allowance.as_ref());
+        let open = self.entries.values().flat_map(Entry::held);
         open.map(|allowance| allowance.notes().accesses())
             .sum::<u64>()
             + self.ledger.unreported()
@@ -361,10 +361,7 @@ impl Holdings {
 
     /// Allowances held.
     pub(crate) fn allowances(&self) -> usize {
-        self.entries
-            .values()
-            .filter(|entry| entry.allowance.is_some())
-            .count()
+        self.entries.values().flat_map(Entry::held).count()
     }
 
     /// Told when there is an allowance to ask for.
@@ -377,10 +374,9 @@ impl Holdings {
         Rc::clone(&self.progress)
     }
 
-    /// Told when a key is used that was not in use before: whoever looks at who uses
-    /// what should not have to wait for long.
-    pub(crate) fn first_use(&self) -> Rc<Notify> {
-        Rc::clone(&self.first_use)
+    /// Told when a report should not wait for as long as the vault asks for.
+    pub(crate) fn report_soon(&self) -> Rc<Notify> {
+        Rc::clone(&self.report_soon)
     }
 
     /// Told when a report should not wait for its time.

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bursar_wire::v1alpha1::grant_response::Answer;
-use bursar_wire::v1alpha1::{AskAgain, Granted, denied};
+use bursar_wire::v1alpha1::{AskAgain, denied};
 
-use super::scene::{Scene, ids};
+use super::scene::{Scene, counted, ids};
 use super::{Outcome, Served};
 use crate::allowance::denials::Denial;
 use crate::allowance::key::EntryKey;
@@ -205,14 +205,6 @@ fn what_does_not_stand_any_more_is_closed_and_asked_for_again() {
     assert_eq!(scene.report(), (0, ids(&["a1"])));
     let _again = scene.asked();
     assert_eq!(scene.next_grant().unwrap().request_no, 2);
-}
-
-/// As `granted`, of accesses that quotas count.
-fn counted(id: &str, units: u32) -> Granted {
-    Granted {
-        counted: true,
-        ..granted(id, units, b"s3cret")
-    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::{Holdings, Outcome, Served};
 use crate::allowance::key::EntryKey;
-use crate::allowance::testing::{ManualClock, access, tenant};
+use crate::allowance::testing::{ManualClock, access, granted, tenant};
 use crate::clock::Clock as _;
 
 /// Holdings with a vault played by the test.
@@ -96,4 +96,12 @@ impl Scene {
 
 pub(super) fn ids(ids: &[&str]) -> Vec<String> {
     ids.iter().map(|id| (*id).to_owned()).collect()
+}
+
+/// As `granted`, of accesses that quotas count.
+pub(super) fn counted(id: &str, units: u32) -> Granted {
+    Granted {
+        counted: true,
+        ..granted(id, units, b"s3cret")
+    }
 }

@@ -5,6 +5,7 @@ use bursar_wire::v1alpha1::Granted;
 use bursar_wire::v1alpha1::grant_response::Answer;
 use zeroize::Zeroize as _;
 
+use super::entry::Entry;
 use super::{Holdings, Outcome};
 use crate::allowance::denials::Denial;
 use crate::allowance::grant::{Allowance, Asked};
@@ -93,9 +94,7 @@ impl Holdings {
             Ok(mut allowance) => {
                 allowance.superseded = asked.superseded.has(&id);
                 let entry = self.entries.entry(asked.key.clone()).or_default();
-                if let Some(previous) = entry.allowance.replace(allowance) {
-                    self.ledger.end(previous);
-                }
+                entry.take(allowance, &mut self.ledger);
                 Outcome::LookAgain
             }
             Err(error) => {
@@ -110,7 +109,7 @@ impl Holdings {
     /// back: what is held is good to its end. Who waits by now asks again.
     fn no_more(&mut self, key: &EntryKey) -> Outcome {
         if let Some(entry) = self.entries.get_mut(key)
-            && let Some(allowance) = &mut entry.allowance
+            && let Some(allowance) = entry.serving_mut()
         {
             allowance.is_last = true;
         }
@@ -118,20 +117,15 @@ impl Holdings {
     }
 
     fn holds_superseded(&self, key: &EntryKey) -> bool {
-        let allowance = self
-            .entries
-            .get(key)
-            .and_then(|entry| entry.allowance.as_ref());
+        let allowance = self.entries.get(key).and_then(Entry::serving);
         allowance.is_some_and(|allowance| allowance.superseded && !allowance.is_last)
     }
 
     /// The vault says no, so what is still held under this key is not served
     /// any more either.
     fn deny(&mut self, asked: &InDoubt, denial: Denial, now: BootTime) -> Outcome {
-        if let Some(entry) = self.entries.get_mut(&asked.key)
-            && let Some(allowance) = entry.allowance.take()
-        {
-            self.ledger.end(allowance);
+        if let Some(entry) = self.entries.get_mut(&asked.key) {
+            entry.end_all(&mut self.ledger);
         }
         self.denials
             .remember(asked.key.clone(), denial.clone(), asked.denials, now);
@@ -144,7 +138,7 @@ impl Holdings {
             if let Some(ask) = entry.ask.take() {
                 ask.send_replace(Some(outcome));
             }
-            if entry.allowance.is_none() {
+            if entry.is_empty() {
                 self.entries.remove(key);
             }
         }
