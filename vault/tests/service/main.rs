@@ -27,7 +27,6 @@ mod load;
 mod model;
 mod moved;
 mod own_counters;
-mod own_counters_rows;
 mod quota;
 mod report;
 mod retention;
