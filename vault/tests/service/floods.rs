@@ -143,11 +143,7 @@ async fn who_cannot_prove_an_incarnation_does_not_wait_for_its_row() {
         proof: vec![7; 32],
         ..stolen.clone()
     };
-    let mut transaction = bed.sql.begin().await.unwrap();
-    sqlx::query("select from incarnation for update")
-        .execute(&mut *transaction)
-        .await
-        .unwrap();
+    let transaction = bed.lock("incarnation").await;
     // Even the right proof says nothing about another pod. To wait for the row
     // would end in UNAVAILABLE.
     for previous in [forged, stolen] {
@@ -175,19 +171,13 @@ async fn a_broker_with_four_calls_under_way_is_not_even_read() {
     let other = bed.broker(&replica, &team, "app").await;
 
     // Four calls wait for the row of their run.
-    let mut transaction = bed.sql.begin().await.unwrap();
-    sqlx::query("select from incarnation for update")
-        .execute(&mut *transaction)
-        .await
-        .unwrap();
+    let transaction = bed.lock("incarnation").await;
     let mut calls = JoinSet::new();
     for _ in 0..4 {
         let busy = busy.clone();
         calls.spawn(async move { busy.grant_numbered(1, "ana", Some("github"), 1).await });
     }
-    let waiting = "select count(*) from pg_stat_activity
-                   where datname = current_database() and wait_event_type = 'Lock'";
-    bed.until_count(waiting, 4).await;
+    bed.until_waiting(4).await;
 
     // A message that is too large for anybody is answered once it is read.
     let too_large = || vec!["x".repeat(8 * 1024 * 1024)];

@@ -27,7 +27,6 @@ mod load;
 mod model;
 mod moved;
 mod own_counters;
-mod own_counters_rows;
 mod quota;
 mod report;
 mod retention;
@@ -38,6 +37,8 @@ mod silent;
 mod specs;
 mod support;
 mod sweep;
+#[path = "../shared/thread_log.rs"]
+mod thread_log;
 mod told;
 mod transport;
 mod trim;

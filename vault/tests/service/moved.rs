@@ -85,11 +85,7 @@ async fn what_was_decided_under_an_own_quota_that_ends_meanwhile_is_not_granted(
     let broker = bed.broker(&replica, &team, "app").await;
 
     let asked = decided(&gates, &broker).await;
-    let existing = [default.id].into();
-    bed.controllers
-        .delete_quota(&team.tenant, own.id, &existing)
-        .await
-        .unwrap();
+    bed.delete_quota(&team, &own, &[default.id]).await;
     gates.open(Stage::GrantDecided);
     gates.open(Stage::GrantCommitted);
     let answer = asked.await.unwrap().unwrap().answer.unwrap();
@@ -107,18 +103,12 @@ async fn a_request_that_is_made_twice_at_once_has_one_answer() {
     let broker = bed.broker(&replica, &team, "app").await;
 
     // Both have read that it is the next one.
-    let mut held = bed.sql.begin().await.unwrap();
-    sqlx::query("select from incarnation for update")
-        .execute(&mut *held)
-        .await
-        .unwrap();
+    let held = bed.lock("incarnation").await;
     let asking = [(); 2].map(|()| {
         let broker = broker.clone();
         tokio::spawn(async move { broker.grant_numbered(1, "ana", None, 1).await })
     });
-    let waiting = "select count(*) from pg_stat_activity
-                   where datname = current_database() and wait_event_type = 'Lock'";
-    bed.until_count(waiting, 2).await;
+    bed.until_waiting(2).await;
     held.rollback().await.unwrap();
     let mut ids = Vec::new();
     for asked in asking {

@@ -141,7 +141,7 @@ const NOT_TAMPERED: [(&str, &str, &str); 22] = [
     ),
     ("incarnation", "last_request_no", "moves with each request"),
     ("incarnation", "last_allowance_id", "tested by itself"),
-    ("idempotency_key", "user_uid", "see own_counters_rows"),
+    ("idempotency_key", "user_uid", "see own_counters/rows"),
     ("idempotency_key", "service_account_name", "there"),
     ("idempotency_key", "counter", "there"),
     ("idempotency_key", "idempotency_key", "there"),

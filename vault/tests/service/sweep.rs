@@ -142,12 +142,9 @@ async fn one_incarnation_that_cannot_be_swept_does_not_stop_the_others() {
         brokers[0].incarnation_uuid()
     );
     assert_eq!(bed.tamper(&broken).await, 1);
-    let mut elsewhere = bed.sql.begin().await.unwrap();
-    sqlx::query("select from incarnation where incarnation_id = $1 for update")
-        .bind(brokers[1].incarnation_uuid())
-        .execute(&mut *elsewhere)
-        .await
-        .unwrap();
+    let skipped = brokers[1].incarnation_uuid();
+    let skipped = format!("incarnation where incarnation_id = '{skipped}'");
+    let elsewhere = bed.lock(&skipped).await;
     let lapsed = "select count(*) from allowance where state = 'Lapsed'";
     bed.until_count(lapsed, 1).await;
     // Under load its allowance may end a round later than the others'.
@@ -194,11 +191,7 @@ async fn who_is_overdue_is_ended_only_after_it_had_time_to_come_back() {
     };
     let replica = bed.replica_with(settings).await;
     // Somebody else has the row at first; the sweep goes on without it.
-    let mut elsewhere = bed.sql.begin().await.unwrap();
-    sqlx::query("select from incarnation for update")
-        .execute(&mut *elsewhere)
-        .await
-        .unwrap();
+    let elsewhere = bed.lock("incarnation").await;
     let mut other = bed.broker(&replica, &team, "app").await;
     bed.until_count(fenced, 1).await;
     elsewhere.rollback().await.unwrap();

@@ -10,9 +10,7 @@ use bursar_wire::v1alpha1::Granted;
 
 use crate::support::broker::{Broker, served};
 use crate::support::replica::Replica;
-use crate::support::{Bed, quota};
-
-const CHARGED: &str = "select coalesce(sum(charged), 0)::bigint from quota_window";
+use crate::support::{Bed, CHARGED, quota};
 
 /// Trims all the time.
 fn busy() -> Settings {
@@ -190,12 +188,8 @@ async fn trimming_waits_for_nobody() {
     closed(&mut broker, 1).await;
     replica.stop().await;
     bed.a_day_later().await;
-    let mut held = bed.sql.begin().await.unwrap();
-    sqlx::query("select from allowance where allowance_id = $1::text::uuid for update")
-        .bind(&locked.allowance_id)
-        .fetch_one(&mut *held)
-        .await
-        .unwrap();
+    let row = format!("allowance where allowance_id = '{}'", locked.allowance_id);
+    let held = bed.lock(&row).await;
     let replica = bed.replica_with(busy()).await;
     bed.until_count(&count_of(&free), 0).await;
     assert_eq!(bed.count(&count_of(&locked)).await, 1);

@@ -18,7 +18,7 @@ use bursar_vault::{
     Clock, Controllers, Counter, OpenError, QuotaId, QuotaSpec, QuotaState, Source, SystemClock,
     Tenant, TokenSpec, TokenState, UserSpec, Vault, VaultConfig,
 };
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use broker::Broker;
@@ -33,6 +33,13 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Connections of one replica to the database.
 pub(crate) const CONNECTIONS: u32 = 8;
+
+/// All units that are charged to any window.
+pub(crate) const CHARGED: &str = "select coalesce(sum(charged), 0)::bigint from quota_window";
+
+/// How often Postgres ended a deadlock.
+pub(crate) const DEADLOCKS: &str = "select coalesce(sum(deadlocks), 0)::bigint
+    from pg_stat_database where datname = current_database()";
 
 pub(crate) struct Bed {
     pub(crate) database: Database,
@@ -179,6 +186,15 @@ impl Bed {
             .unwrap()
     }
 
+    /// Deletes one of the namespace's quotas; `existing` are the others.
+    pub(crate) async fn delete_quota(&self, team: &Team, spec: &QuotaSpec, existing: &[QuotaId]) {
+        let existing = existing.iter().copied().collect();
+        self.controllers
+            .delete_quota(&team.tenant, spec.id, &existing)
+            .await
+            .unwrap();
+    }
+
     /// A broker that has attached for a new pod of the service account.
     pub(crate) async fn broker(
         &self,
@@ -206,6 +222,22 @@ impl Bed {
             .unwrap_or_else(|error| panic!("{statement}: {error}"));
         transaction.commit().await.unwrap();
         done.rows_affected()
+    }
+
+    /// Locks rows, `TABLE` or `TABLE where ...`, until the transaction ends.
+    pub(crate) async fn lock(&self, rows: &str) -> Transaction<'static, Postgres> {
+        let mut transaction = self.sql.begin().await.unwrap();
+        let lock = sqlx::query(AssertSqlSafe(format!("select from {rows} for update")));
+        let locked = lock.execute(&mut *transaction).await.unwrap();
+        assert!(locked.rows_affected() > 0, "{rows}: none");
+        transaction
+    }
+
+    /// Waits until so many connections wait for a lock.
+    pub(crate) async fn until_waiting(&self, connections: i64) {
+        let waiting = "select count(*) from pg_stat_activity
+                       where datname = current_database() and wait_event_type = 'Lock'";
+        self.until_count(waiting, connections).await;
     }
 
     /// A column of text.

@@ -4,6 +4,7 @@
 use bursar_vault::QuotaSpec;
 use bursar_vault::rows::Subject;
 
+use super::{UPLOADS, apply, uploads};
 use crate::support::{Bed, quota, user};
 
 /// A column of the row, and what it is changed to.
@@ -37,20 +38,13 @@ async fn no_column_of_a_stored_answer_can_be_changed_by_sql_for_more() {
         counter: counter.parse().unwrap(),
         ..quota(&counter.to_lowercase(), Subject::EachUser, 3)
     });
-    for limit in &limits {
-        let ids = [limits[0].id, limits[1].id];
-        bed.apply_quota_of(&team, limit, &ids).await;
-    }
+    apply(&bed, &team, &limits.each_ref()).await;
     let brokers = [
         bed.broker(&replica, &team, "app").await,
         bed.broker(&replica, &team, "other").await,
     ];
     // Two of three are used everywhere, so that two more are never to be had.
-    let counters = [
-        ("ana", "filesUploaded"),
-        ("ana", "mailsSent"),
-        ("bo", "filesUploaded"),
-    ];
+    let counters = [UPLOADS, ("ana", "mailsSent"), ("bo", "filesUploaded")];
     for counter in counters {
         brokers[0]
             .consume(counter, 2, "before")
@@ -105,14 +99,10 @@ async fn a_stored_answer_that_somebody_made_up_is_none() {
     let replica = bed.replica().await;
     let team = bed.team("team").await;
     bed.user(&team, "ana").await;
-    let limit = QuotaSpec {
-        counter: "filesUploaded".parse().unwrap(),
-        ..quota("uploads", Subject::EachUser, 3)
-    };
+    let limit = uploads("uploads", Subject::EachUser, 3);
     bed.apply_quota(&team, &limit).await;
     let broker = bed.broker(&replica, &team, "app").await;
-    let counter = ("ana", "filesUploaded");
-    broker.consume(counter, 3, "paid").await.unwrap().unwrap();
+    broker.consume(UPLOADS, 3, "paid").await.unwrap().unwrap();
     // The answer to a key that was paid for, under other keys.
     bed.tamper(
         "insert into idempotency_key
@@ -122,14 +112,14 @@ async fn a_stored_answer_that_somebody_made_up_is_none() {
     )
     .await;
     for key in ["one", "two", "one"] {
-        let answer = broker.consume(counter, 3, key).await.unwrap();
+        let answer = broker.consume(UPLOADS, 3, key).await.unwrap();
         assert!(answer.is_err(), "{answer:?}");
     }
     let failures = "select count(*) from integrity_failure where table_name = 'idempotency_key'";
     assert_eq!(bed.count(failures).await, 2);
     // Taken away, it is a request like any other.
     bed.tamper("delete from idempotency_key").await;
-    let answer = broker.consume(counter, 3, "paid").await.unwrap();
+    let answer = broker.consume(UPLOADS, 3, "paid").await.unwrap();
     assert!(answer.is_err(), "{answer:?}");
     replica.stop().await;
 }

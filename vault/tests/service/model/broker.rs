@@ -1,0 +1,137 @@
+//! A broker as it should be, and what it exchanges with the vault.
+
+use std::collections::BTreeMap;
+
+use bursar_wire::digest::report_digest;
+use bursar_wire::v1alpha1::grant_response::Answer;
+use bursar_wire::v1alpha1::{AskAgain, GrantRequest, GrantResponse, Granted, ReportRequest};
+
+use crate::support::broker::{Broker, Events, served};
+use crate::support::replica::Replica;
+use crate::support::{Bed, Team};
+
+/// A question on its way to the vault.
+#[derive(Clone)]
+pub(super) enum Question {
+    Grant(GrantRequest),
+    Report(ReportRequest),
+}
+
+/// An answer on its way back.
+#[derive(Clone)]
+pub(super) enum Told {
+    Granted(u64, Box<GrantResponse>),
+    Recorded(u64),
+}
+
+/// What a broker holds, and what it has not reported of it.
+pub(super) struct Held {
+    pub(super) granted: Granted,
+    pub(super) left: u32,
+    pub(super) unreported: u32,
+    /// Nothing is served from it any more, and it is to be closed.
+    pub(super) ended: bool,
+}
+
+/// A broker by the rules: requests are repeated until they are answered, reports are
+/// frozen and sent again byte for byte.
+pub(super) struct Modelled {
+    pub(super) broker: Broker,
+    pub(super) events: Events,
+    pub(super) asked: Option<GrantRequest>,
+    frozen: Option<ReportRequest>,
+    pub(super) held: BTreeMap<String, Held>,
+}
+
+impl Modelled {
+    pub(super) async fn new(bed: &Bed, replica: &Replica, team: &Team) -> Self {
+        let broker = bed.broker(replica, team, "app").await;
+        let (events, _) = broker.watch().await;
+        Self {
+            broker,
+            events,
+            asked: None,
+            frozen: None,
+            held: BTreeMap::new(),
+        }
+    }
+
+    /// All that is not reported, and the ends of what has ended.
+    pub(super) fn freeze(&mut self) -> ReportRequest {
+        if self.frozen.is_none() {
+            self.broker.report_seq += 1;
+            let mut records = Vec::new();
+            let mut closed = Vec::new();
+            self.held.retain(|id, held| {
+                if held.unreported > 0 {
+                    records.push(served(&held.granted, held.unreported));
+                    held.unreported = 0;
+                }
+                if held.ended {
+                    closed.push(id.clone());
+                }
+                !held.ended
+            });
+            self.frozen = Some(ReportRequest {
+                seq: self.broker.report_seq,
+                digest: report_digest(&records, &closed, &[]).to_vec(),
+                records,
+                closed_allowance_ids: closed,
+                denials: vec![],
+            });
+        }
+        self.frozen.clone().unwrap()
+    }
+
+    pub(super) fn ask(&mut self, token: &str, waiting: u32) -> GrantRequest {
+        if self.asked.is_none() {
+            self.broker.request_no += 1;
+            self.asked = Some(GrantRequest {
+                request_no: self.broker.request_no,
+                user_id: "ana".into(),
+                token: Some(token.into()),
+                want: 8,
+                waiting,
+            });
+        }
+        self.asked.clone().unwrap()
+    }
+
+    pub(super) fn hear(&mut self, told: Told) {
+        match told {
+            Told::Granted(number, answer) => {
+                let awaited = self.asked.as_ref().map(|asked| asked.request_no);
+                if awaited != Some(number) {
+                    return;
+                }
+                self.asked = None;
+                let held = match answer.answer.unwrap() {
+                    Answer::Granted(granted) => Held {
+                        left: granted.units,
+                        unreported: 0,
+                        ended: false,
+                        granted,
+                    },
+                    Answer::AskAgain(AskAgain {
+                        close_allowance_id: Some(id),
+                    }) => Held {
+                        left: 0,
+                        unreported: 0,
+                        ended: true,
+                        granted: Granted {
+                            allowance_id: id,
+                            ..Granted::default()
+                        },
+                    },
+                    Answer::AskAgain(_) | Answer::Denied(_) => return,
+                };
+                self.held.insert(held.granted.allowance_id.clone(), held);
+            }
+            Told::Recorded(seq) => {
+                if self.frozen.as_ref().is_some_and(|frozen| frozen.seq == seq) {
+                    self.frozen = None;
+                }
+            }
+        }
+    }
+}
