@@ -226,23 +226,8 @@ impl Cluster {
 
     /// Onboards the namespace; users, tokens and their Secrets.
     async fn fill(&self, testbed: &Testbed) {
-        self.apply(json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "RoleBinding",
-            "metadata": { "name": "bursar" },
-            "roleRef": {
-                "apiGroup": "rbac.authorization.k8s.io",
-                "kind": "ClusterRole",
-                "name": "bursar-onboarded",
-            },
-            "subjects": [{
-                "kind": "ServiceAccount",
-                "name": "bursar-operator",
-                "namespace": "bursar-system",
-            }],
-        }))
-        .await;
         let handle = testbed.handle();
+        handle.onboard(&self.namespace).await.unwrap();
         handle
             .create_service_account(&self.namespace, "app")
             .await
