@@ -36,10 +36,11 @@ pub async fn measure(
     name: &str,
     connections: u32,
 ) -> Result<(Vec<Row>, u64), WrkError> {
-    eprintln!("bench: {name}, {} ...", in_words(connections));
+    let name = format!("{name}, {}", in_words(connections));
+    eprintln!("bench: {name} ...");
     let compared = Compared::run(wrk, pair, connections).await?;
     let accesses = compared.broker.iter().map(|round| round.requests).sum();
-    let row = |suffix, unit, figure| compared.row(name, suffix, unit, figure);
+    let row = |suffix, unit, figure| compared.row(format!("{name}{suffix}"), unit, figure);
     let mut rate = row("", "requests/s", |measured| measured.requests_per_second);
     if connections == CONNECTIONS_OF_TARGET {
         rate = rate.target(Target::RatioAtLeast(0.8));
@@ -68,15 +69,12 @@ pub async fn control(wrk: &Wrk<'_>, one: &str, other: &str) -> Result<Row, WrkEr
         broker: other,
     };
     let compared = Compared::run(wrk, pair, CONNECTIONS_OF_TARGET).await?;
-    let rate = |measured: &Measured| measured.requests_per_second;
-    let mut row = compared.row("control", "", "requests/s", rate);
-    row.name = "control: bare server over another of its kind".to_owned();
-    Ok(row)
+    let name = "control: bare server over another of its kind".to_owned();
+    Ok(compared.row(name, "requests/s", |measured| measured.requests_per_second))
 }
 
 /// The rounds of both servers at one number of connections.
 struct Compared {
-    connections: u32,
     bare: Vec<Measured>,
     broker: Vec<Measured>,
 }
@@ -98,7 +96,6 @@ impl Compared {
             duration: ROUND,
         };
         let mut compared = Self {
-            connections,
             bare: Vec::new(),
             broker: Vec::new(),
         };
@@ -110,25 +107,14 @@ impl Compared {
         Ok(compared)
     }
 
-    fn row(
-        &self,
-        name: &str,
-        suffix: &str,
-        unit: &'static str,
-        figure: fn(&Measured) -> f64,
-    ) -> Row {
-        let value = median(&self.broker, figure);
+    fn row(&self, name: String, unit: &'static str, figure: fn(&Measured) -> f64) -> Row {
         let baseline = median(&self.bare, figure);
-        Row::new(
-            format!("{name}, {}{suffix}", in_words(self.connections)),
-            value,
-            unit,
-        )
-        .over(baseline)
-        .how(format!(
-            "medians of {ROUNDS} rounds of {} s by turns; wrk, one thread",
-            ROUND.as_secs()
-        ))
+        Row::new(name, median(&self.broker, figure), unit)
+            .over(baseline)
+            .how(format!(
+                "medians of {ROUNDS} rounds of {} s by turns; wrk, one thread",
+                ROUND.as_secs()
+            ))
     }
 }
 

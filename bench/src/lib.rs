@@ -5,8 +5,8 @@
 //! know the testbed, the kinds and the protocol. Of the product's insides it knows two
 //! things in Postgres: the numbers of the calls that the vault has recorded, and the
 //! channel on which it announces changes. Only the program `vault` beside it runs a part
-//! of the product by itself, because no cluster here has ten thousand pods. All figures of a run are taken in that run;
-//! ratios compare servers side by side.
+//! of the product by itself, because no cluster here has ten thousand pods. All figures of
+//! a run are taken in that run; ratios compare servers side by side.
 
 pub mod answer;
 pub mod bare;

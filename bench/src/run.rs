@@ -235,7 +235,8 @@ impl<'a> Scene<'a> {
         testbed
             .create_service_account(&namespace, SERVICE_ACCOUNT)
             .await?;
-        let team = Team::onboard(testbed.client().await?, &namespace).await?;
+        testbed.onboard(&namespace).await?;
+        let team = Team::new(testbed.client().await?, &namespace).await?;
         team.add_token(TOKEN, VALUE).await?;
         let vault_url = operator.vault_url();
         let pod = Pod::create(testbed, &namespace, POD, &vault_url).await?;

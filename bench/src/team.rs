@@ -3,13 +3,9 @@
 use std::time::Duration;
 
 use bursar_crds::conditions::Condition;
-use bursar_crds::names::{
-    ONBOARDED_CLUSTER_ROLE, OPERATOR_NAMESPACE, OPERATOR_SERVICE_ACCOUNT, SOURCE_LABEL,
-    SOURCE_LABEL_VALUE,
-};
+use bursar_crds::names::{SOURCE_LABEL, SOURCE_LABEL_VALUE};
 use bursar_crds::{StoredToken, TokenQuota, TokenUser};
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde::Serialize;
@@ -61,29 +57,15 @@ pub struct Team {
 }
 
 impl Team {
-    /// Lets the operator read Secrets in `namespace`, and makes the user there.
+    /// Makes the user in an onboarded namespace.
     ///
     /// # Errors
     /// When the API server refuses.
-    pub async fn onboard(client: Client, namespace: &str) -> Result<Self, TeamError> {
+    pub async fn new(client: Client, namespace: &str) -> Result<Self, TeamError> {
         let team = Self {
             client,
             namespace: namespace.to_owned(),
         };
-        team.create::<RoleBinding>(json!({
-            "metadata": { "name": "bursar" },
-            "roleRef": {
-                "apiGroup": "rbac.authorization.k8s.io",
-                "kind": "ClusterRole",
-                "name": ONBOARDED_CLUSTER_ROLE,
-            },
-            "subjects": [{
-                "kind": "ServiceAccount",
-                "name": OPERATOR_SERVICE_ACCOUNT,
-                "namespace": OPERATOR_NAMESPACE,
-            }],
-        }))
-        .await?;
         team.create::<TokenUser>(json!({
             "apiVersion": "bursar.dev/v1alpha1",
             "kind": "TokenUser",

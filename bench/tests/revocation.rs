@@ -1,35 +1,13 @@
 //! The revocation bench with few brokers: that it measures at all.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
-use std::fs;
-use std::process::Command;
+mod support;
 
-use serde_json::Value;
+use support::{row, rows};
 
 #[test]
 fn every_simulated_broker_hears_of_every_revocation() {
-    let folder = tempfile::tempdir().unwrap();
-    let testbed = std::env::var_os("BURSAR_TESTBED").expect("run by `testbed exec`");
-    // A testbed of its own: the operator that it starts is the only one there.
-    let output = Command::new(testbed)
-        .args(["exec", "--", env!("CARGO_BIN_EXE_bursar-bench")])
-        .args(["--only", "revocation", "--brokers", "3", "--target"])
-        .arg(folder.path())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-
-    let summary = fs::read(folder.path().join("bench/summary.json")).unwrap();
-    let summary: Value = serde_json::from_slice(&summary).unwrap();
-    let names: Vec<_> = summary
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|row| row["name"].as_str().unwrap())
-        .collect();
-    assert!(
-        names.contains(&"revocation to last serve, 3 brokers, p99"),
-        "{names:?}"
-    );
-    assert!(names.contains(&"retries of 3 brokers"), "{names:?}");
+    let rows = rows(&["--only", "revocation", "--brokers", "3"]);
+    row(&rows, "revocation to last serve, 3 brokers, p99");
+    row(&rows, "retries of 3 brokers");
 }

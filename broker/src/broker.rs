@@ -14,12 +14,13 @@ use crate::allowance::holdings::{Holdings, Served};
 use crate::allowance::key::EntryKey;
 use crate::clock::{BootTime, Clock, UnixMillis};
 use crate::http::access_request::AccessRequest;
+use crate::http::code::Code;
 use crate::http::decision::{DecisionId, DecisionLog};
-use crate::http::problem::{Code, Problem};
+use crate::http::problem::Problem;
 use crate::http::status::Descriptions;
 use crate::jwt::{Authenticated, Authenticator, bearer};
 use crate::metrics::Metrics;
-use crate::upstream::calls::Calls;
+use crate::upstream::calls::{CallError, Calls};
 
 /// One broker.
 pub(crate) struct Broker {
@@ -101,6 +102,24 @@ impl Broker {
         }
         authenticated?;
         Ok(())
+    }
+
+    /// Asks the vault for a caller who waits for the answer.
+    ///
+    /// # Errors
+    /// 503 when it does not answer.
+    pub(crate) async fn ask<A>(
+        &self,
+        question: impl AsyncFnOnce(Calls) -> Result<A, CallError>,
+    ) -> Result<A, Problem> {
+        let calls = self.calls.borrow().clone();
+        let calls = calls.ok_or_else(Problem::vault_unavailable)?;
+        question(calls).await.map_err(|error| {
+            if matches!(error, CallError::Fenced) {
+                self.fenced.notify_waiters();
+            }
+            Problem::vault_unavailable()
+        })
     }
 
     /// Serves one access of an authenticated caller from memory, or says what

@@ -13,7 +13,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use tokio::time::Instant;
 
-use crate::http::problem::Code;
+use crate::http::code::Code;
 
 /// All metrics of one broker.
 pub(crate) struct Metrics {
@@ -191,13 +191,13 @@ mod tests {
     #[test]
     fn each_refusal_is_counted_under_its_own_code() {
         let metrics = Metrics::new();
-        for (number, code) in Code::ALL.into_iter().enumerate() {
+        for (number, code) in Code::ALL.iter().copied().enumerate() {
             for _ in 0..=number {
                 metrics.refused(code);
             }
         }
         let text = metrics.encode();
-        for (number, code) in Code::ALL.into_iter().enumerate() {
+        for (number, code) in Code::ALL.iter().copied().enumerate() {
             let line = format!(
                 "bursar_broker_answers_total{{code=\"{}\"}} {}\n",
                 code.name(),

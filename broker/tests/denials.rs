@@ -25,6 +25,24 @@ async fn told(scene: &Scene, count: usize) -> Vec<Denial> {
     scene.vault.state().denials.clone()
 }
 
+/// All that the vault was told of when ana's first access is on record.
+async fn told_before_an_access(scene: &Scene) -> Vec<Denial> {
+    assert_eq!(scene.access("ana", None).await.status, 200);
+    scene
+        .vault
+        .until("all that was before the access", |state| {
+            state.records.len() == 1
+        })
+        .await;
+    scene.vault.state().denials.clone()
+}
+
+async fn assert_counted(scene: &Scene, code: &str, count: u32) {
+    let metrics = String::from_utf8(scene.admin("/metrics").await.body).unwrap();
+    let line = format!("bursar_broker_answers_total{{code=\"{code}\"}} {count}\n");
+    assert!(metrics.contains(&line), "{metrics}");
+}
+
 #[tokio::test]
 async fn a_refusal_is_told_with_its_id_and_what_was_asked_for_and_needs_no_access_to_go_with() {
     scene(async |scene| {
@@ -122,19 +140,10 @@ async fn a_flood_of_strangers_is_only_counted_past_a_bound_and_leaves_room_for_c
             assert!(flood.await.iter().all(|answer| answer.status == 400));
         }
         let refused = scene.access("bo", None).await;
-        assert_eq!(scene.access("ana", None).await.status, 200);
-        scene
-            .vault
-            .until("all that was before the access", |state| {
-                state.records.len() == 1
-            })
-            .await;
-        let denials = scene.vault.state().denials.clone();
+        let denials = told_before_an_access(scene).await;
         assert_eq!(denials.len(), 128 + 1);
         assert_eq!(denials.last().unwrap().decision_id, id(&refused));
-        let metrics = String::from_utf8(scene.admin("/metrics").await.body).unwrap();
-        let count = "bursar_broker_answers_total{code=\"InvalidRequest\"} 300\n";
-        assert!(metrics.contains(count), "{metrics}");
+        assert_counted(scene, "InvalidRequest", 300).await;
     })
     .await;
 }
@@ -147,17 +156,8 @@ async fn the_two_hundred_and_fifty_seventh_in_an_hour_is_only_counted() {
         for _ in 0..257 {
             assert_eq!(scene.access("bo", None).await.status, 403);
         }
-        assert_eq!(scene.access("ana", None).await.status, 200);
-        scene
-            .vault
-            .until("all that was before the access", |state| {
-                state.records.len() == 1
-            })
-            .await;
-        assert_eq!(scene.vault.state().denials.len(), 256);
-        let metrics = String::from_utf8(scene.admin("/metrics").await.body).unwrap();
-        let count = "bursar_broker_answers_total{code=\"Forbidden\"} 257\n";
-        assert!(metrics.contains(count), "{metrics}");
+        assert_eq!(told_before_an_access(scene).await.len(), 256);
+        assert_counted(scene, "Forbidden", 257).await;
     })
     .await;
 }

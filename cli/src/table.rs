@@ -107,15 +107,12 @@ fn fit(cell: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use bursar_wire::people::AccessRecord;
-    use jiff::Timestamp;
-    use uuid::Uuid;
 
     use super::{WIDTH, print};
 
     fn record(name: &str) -> AccessRecord {
-        let time: Timestamp = "2026-11-21T10:00:00.123456Z".parse().unwrap();
         AccessRecord {
-            recorded_time: time,
+            recorded_time: "2026-11-21T10:00:00.123456Z".parse().unwrap(),
             count: 12,
             outcome: "Unaccounted".to_owned(),
             user: Some(name.to_owned()),
@@ -125,14 +122,7 @@ mod tests {
             pod: Some(name.to_owned()),
             app_name: name.to_owned(),
             purpose: name.to_owned(),
-            first_time: time,
-            last_time: time,
-            decision_id: None,
-            code: None,
-            reason: None,
-            person: None,
-            chain_id: Uuid::nil(),
-            record_no: 1,
+            ..crate::why::tests::refused()
         }
     }
 

@@ -1,5 +1,6 @@
 //! The vault: through the API server's proxy, or at its own URL.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bursar_wire::people::{PERSON_HEADER, PROBLEM_JSON, Problem, TOKEN_HEADER};
@@ -15,7 +16,6 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -174,6 +174,14 @@ impl Vault {
     }
 }
 
+/// A name as part of a path: what no name has would be part of the path's own syntax.
+pub(crate) fn segment(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+    name.chars()
+        .map(|c| if plain(c) { c } else { '_' })
+        .collect()
+}
+
 /// The namespace and the name of a service account.
 fn account(text: &str, namespace: &str) -> (String, String) {
     let (namespace, name) = text.split_once('/').unwrap_or((namespace, text));
@@ -265,7 +273,13 @@ fn read<A: DeserializeOwned>(response: &Response<Bytes>) -> Result<A, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::{account, direct, proxy};
+    use super::{account, direct, proxy, segment};
+
+    #[test]
+    fn a_name_stays_one_part_of_a_path() {
+        assert_eq!(segment("ana.github"), "ana.github");
+        assert_eq!(segment("../x?y#z%2f"), ".._x_y_z_2f");
+    }
 
     #[test]
     fn a_service_account_is_of_the_namespace_asked_about_or_of_another() {

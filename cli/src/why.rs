@@ -7,9 +7,8 @@ use bursar_wire::people::AccessRecord;
 
 use crate::error::CliError;
 use crate::patience::Patience;
-use crate::revoke::segment;
 use crate::table::seconds;
-use crate::vault::Vault;
+use crate::vault::{Vault, segment};
 
 pub(crate) async fn run(
     vault: &mut Vault,

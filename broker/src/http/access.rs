@@ -1,21 +1,17 @@
 //! `POST /v1/tokens/access`: the value of a token.
 
-use std::time::Duration;
-
 use bursar_wire::v1alpha1::Denial;
 use http::HeaderMap;
 use hyper::body::{Body, Bytes};
 use tokio::time::{Instant, timeout_at};
 
+use super::PATIENCE;
 use super::access_request::AccessRequest;
 use super::body::read_json;
 use super::problem::Problem;
 use crate::allowance::holdings::{Outcome, Served};
 use crate::allowance::key::EntryKey;
 use crate::broker::Broker;
-
-/// How long a caller waits for the vault.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Serves one access: syntax, then the caller's JWT, then what is held.
 ///

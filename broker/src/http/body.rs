@@ -8,7 +8,8 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Bytes};
 
-use super::problem::{Code, Problem};
+use super::code::Code;
+use super::problem::Problem;
 
 /// The longest body, in bytes.
 pub(crate) const MOST_BYTES: usize = 64 * 1024;

@@ -1,7 +1,5 @@
 //! `POST /v1/quotas/{user_id}/{counter}/consume` and `release`.
 
-use std::time::Duration;
-
 use bursar_wire::v1alpha1::count_response::Answer;
 use bursar_wire::v1alpha1::denied::Code;
 use bursar_wire::v1alpha1::{CountRequest, Denied};
@@ -10,16 +8,13 @@ use hyper::body::{Body, Bytes};
 use serde::Serialize;
 use tokio::time::{sleep, timeout};
 
-use super::count_request;
 use super::problem::Problem;
-use super::quotas::{Quota, asked, quota};
+use super::quotas::{Quota, quota};
+use super::{PATIENCE, count_request};
 use crate::allowance::denials::{Denial, whole_seconds};
 use crate::broker::Broker;
 use crate::upstream::backoff::Backoff;
 use crate::upstream::calls::CallError;
-
-/// How long a caller waits for the vault.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is done with units.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -69,7 +64,7 @@ where
     broker.authenticate(headers, broker.now())?;
     counted(broker, call, &request)
         .await
-        .map_err(|problem| problem.with_asked(asked(&request.user_id)))
+        .map_err(|problem| problem.about(&request.user_id))
 }
 
 async fn counted(broker: &Broker, call: Call, request: &CountRequest) -> Result<Bytes, Problem> {

@@ -83,7 +83,7 @@ fn amount(body: &[u8]) -> Result<u64, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::problem::Code;
+    use crate::http::code::Code;
 
     #[test]
     fn an_amount_is_a_whole_number_from_one_to_a_billion_and_one_unless_told() {

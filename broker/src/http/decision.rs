@@ -7,7 +7,7 @@ use std::time::Duration;
 use bursar_seal::Random;
 use bursar_wire::DENIALS_AN_HOUR;
 
-use super::problem::Code;
+use super::code::Code;
 use crate::clock::BootTime;
 
 /// Refusals an hour of callers whose JWT was not found good: half of all, so that

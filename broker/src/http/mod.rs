@@ -3,6 +3,7 @@
 pub(crate) mod access;
 pub(crate) mod access_request;
 pub(crate) mod body;
+pub(crate) mod code;
 pub(crate) mod connections;
 pub(crate) mod count;
 pub(crate) mod count_request;
@@ -15,10 +16,15 @@ pub(crate) mod status;
 pub(crate) mod syntax;
 pub(crate) mod transport;
 
+use std::time::Duration;
+
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Bytes;
+
+/// How long a caller waits for the vault.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What every call ends in.
 pub(crate) type Answer = Response<Full<Bytes>>;

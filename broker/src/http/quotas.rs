@@ -1,23 +1,18 @@
 //! `GET /v1/quotas/{user_id}`: what limits a user and this workload.
 
-use std::time::Duration;
-
+use bursar_wire::v1alpha1::QuotaUse;
 use bursar_wire::v1alpha1::describe_quotas_response::Answer;
-use bursar_wire::v1alpha1::{self, QuotaUse};
 use http::HeaderMap;
 use hyper::body::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::time::timeout;
 
+use super::PATIENCE;
 use super::problem::Problem;
 use super::syntax::{NAME_RULE, is_name};
 use crate::allowance::denials::Denial;
 use crate::broker::Broker;
-use crate::upstream::calls::CallError;
-
-/// How long a caller waits for the vault.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -60,15 +55,7 @@ pub(crate) async fn describe(
     broker.authenticate(headers, broker.now())?;
     described(broker, user_id)
         .await
-        .map_err(|problem| problem.with_asked(asked(user_id)))
-}
-
-/// What the vault is told of a refused call about a user's quotas.
-pub(crate) fn asked(user_id: &str) -> v1alpha1::Denial {
-    v1alpha1::Denial {
-        user_id: user_id.to_owned(),
-        ..v1alpha1::Denial::default()
-    }
+        .map_err(|problem| problem.about(user_id))
 }
 
 async fn described(broker: &Broker, user_id: &str) -> Result<Bytes, Problem> {
@@ -92,17 +79,9 @@ async fn described(broker: &Broker, user_id: &str) -> Result<Bytes, Problem> {
 
 async fn ask(broker: &Broker, user_id: &str) -> Result<Option<Answer>, Problem> {
     let _turn = broker.quota_turns.acquire().await;
-    let calls = broker
-        .calls
-        .borrow()
-        .clone()
-        .ok_or_else(Problem::vault_unavailable)?;
-    calls.describe_quotas(user_id).await.map_err(|error| {
-        if matches!(error, CallError::Fenced) {
-            broker.fenced.notify_waiters();
-        }
-        Problem::vault_unavailable()
-    })
+    broker
+        .ask(async |calls| calls.describe_quotas(user_id).await)
+        .await
 }
 
 /// A quota as callers read it; none when the vault's answer is malformed.

@@ -6,9 +6,10 @@ use hyper::body::{Body, Bytes};
 use tokio::time::Instant;
 
 use super::access::access;
+use super::code::Code;
 use super::count::{Call, count};
 use super::decision::DecisionId;
-use super::problem::{Code, Problem};
+use super::problem::Problem;
 use super::quotas;
 use super::status::status;
 use super::{Answer, answer, transport};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bursar_wire::v1alpha1::denied::Code;
 use bursar_wire::v1alpha1::describe_user_response::Answer;
-use bursar_wire::v1alpha1::{self, TokenSummary, UserTokens};
+use bursar_wire::v1alpha1::{TokenSummary, UserTokens};
 use http::HeaderMap;
 use hyper::body::Bytes;
 use jiff::Timestamp;
@@ -14,19 +14,17 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use super::PATIENCE;
 use super::problem::Problem;
 use super::syntax::{NAME_RULE, is_name};
 use crate::allowance::denials::Denial;
 use crate::broker::Broker;
 use crate::clock::BootTime;
-use crate::upstream::calls::CallError;
 
 /// How long an answer is given again.
 const REMEMBERED: Duration = Duration::from_secs(1);
 /// How many users' answers are.
 const MOST: usize = 256;
-/// How long a caller waits for the vault.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Answers of the last second, so that a program that polls does not reach the
 /// vault each time.
@@ -83,12 +81,7 @@ pub(crate) async fn status(
             .unwrap_or_else(|_| Err(Problem::vault_unavailable())),
     };
     let answer = described.and_then(|described| Ok(described?));
-    answer.map_err(|problem| {
-        problem.with_asked(v1alpha1::Denial {
-            user_id: user_id.to_owned(),
-            ..v1alpha1::Denial::default()
-        })
-    })
+    answer.map_err(|problem| problem.about(user_id))
 }
 
 async fn describe(broker: &Broker, user_id: &str) -> Result<Described, Problem> {
@@ -96,18 +89,10 @@ async fn describe(broker: &Broker, user_id: &str) -> Result<Described, Problem> 
     if let Some(described) = broker.descriptions.get(user_id, broker.clock.boot()) {
         return Ok(described);
     }
-    let calls = broker
-        .calls
-        .borrow()
-        .clone()
-        .ok_or_else(Problem::vault_unavailable)?;
     let generation = broker.descriptions.generation.get();
-    let answer = calls.describe_user(user_id).await.map_err(|error| {
-        if matches!(error, CallError::Fenced) {
-            broker.fenced.notify_waiters();
-        }
-        Problem::vault_unavailable()
-    })?;
+    let answer = broker
+        .ask(async |calls| calls.describe_user(user_id).await)
+        .await?;
     let described = match answer {
         Some(Answer::User(tokens)) => document(user_id, tokens).ok_or(Denial::Unusable),
         Some(Answer::Denied(denied)) => Err(denied.into()),

@@ -81,7 +81,7 @@ fn is_local(host: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::problem::Code;
+    use crate::http::code::Code;
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
         pairs

@@ -1,4 +1,5 @@
-//! The audit's checkpoints, and what binds them outside the database.
+//! Whether the audit is as it was written: its chains, its checkpoints, and what binds these
+//! outside the database.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +10,7 @@ use kube::api::DeleteParams;
 
 use crate::database::Rows;
 use crate::operator::{LIMIT, PAUSE, operator};
+use crate::people::{database, tenant, with_token};
 use crate::team::Team;
 
 const NAME: &str = "bursar-audit-checkpoint";
@@ -80,4 +82,51 @@ async fn the_newest_checkpoints_are_bound_outside_the_database_and_a_cut_does_no
     noticed.await.expect("nobody noticed that all is gone");
     assert_eq!(bound().await, Some(third));
     maps.delete(NAME, &DeleteParams::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_record_that_somebody_changed_is_found_and_named() {
+    let team = with_token().await;
+    team.bursar(&["revoke", "github"]).await.unwrap();
+    team.bursar(&["audit"]).await.unwrap();
+    let good = team.bursar(&["audit", "verify"]).await.unwrap();
+    assert!(good.success, "{}", good.out);
+    // The revocation, the query, and that somebody verifies.
+    assert!(good.out.contains("3 records in 1 chains"), "{}", good.out);
+
+    let changed = "update access_record set person = 'somebody-else'
+                   where tenant_id = $1 and outcome = 'Revoked'";
+    let superuser = database(&team).await;
+    let rows = sqlx::query(changed)
+        .bind(tenant(&team).await)
+        .execute(&superuser)
+        .await
+        .unwrap();
+    assert_eq!(rows.rows_affected(), 1);
+    let bad = team.bursar(&["audit", "verify"]).await.unwrap();
+    assert!(!bad.success);
+    assert!(bad.out.contains("FIRST BAD PLACE: chain "), "{}", bad.out);
+    assert!(bad.out.contains("record 1"), "{}", bad.out);
+}
+
+#[tokio::test]
+async fn checkpoints_are_verified_with_the_records() {
+    let team = with_token().await;
+    team.bursar(&["audit"]).await.unwrap();
+    let tenant = tenant(&team).await;
+    let superuser = database(&team).await;
+    let checkpoints = async || -> i64 {
+        sqlx::query_scalar("select count(*) from checkpoint where tenant_id = $1")
+            .bind(tenant)
+            .fetch_one(&superuser)
+            .await
+            .unwrap()
+    };
+    let made = until(LIMIT, PAUSE, async || {
+        (checkpoints().await > 0).then_some(())
+    });
+    made.await.unwrap();
+    let printed = team.bursar(&["audit", "verify"]).await.unwrap();
+    assert!(printed.success, "{}", printed.out);
+    assert!(!printed.out.contains("0 checkpoints"), "{}", printed.out);
 }

@@ -111,22 +111,7 @@ impl Team {
 
     /// Lets the operator read Secrets here.
     pub(crate) async fn onboard(&self) {
-        self.apply(json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "RoleBinding",
-            "metadata": { "name": "bursar" },
-            "roleRef": {
-                "apiGroup": "rbac.authorization.k8s.io",
-                "kind": "ClusterRole",
-                "name": "bursar-onboarded",
-            },
-            "subjects": [{
-                "kind": "ServiceAccount",
-                "name": "bursar-operator",
-                "namespace": "bursar-system",
-            }],
-        }))
-        .await;
+        self.testbed.onboard(&self.namespace).await.unwrap();
     }
 
     /// Takes that back.

@@ -30,6 +30,11 @@ fn why(token: &StoredToken) -> String {
     find(&status.conditions, Usable).unwrap().message.clone()
 }
 
+fn is_used(token: &StoredToken) -> bool {
+    let told = token.status.as_ref();
+    told.is_some_and(|told| told.last_used_time.is_some())
+}
+
 async fn draining(team: &Team, usable: &str) -> StoredToken {
     let want = format!("{usable} and draining");
     let token = team
@@ -126,14 +131,7 @@ async fn the_last_use_is_told_with_its_service_account_and_not_again_for_the_nex
         None
     );
     broker.serve(&granted, 1).await;
-    let told = team
-        .wait_for("github", "told as used", |token: &StoredToken| {
-            token
-                .status
-                .as_ref()
-                .is_some_and(|told| told.last_used_time.is_some())
-        })
-        .await;
+    let told = team.wait_for("github", "told as used", is_used).await;
     let status = told.status.clone().unwrap();
     assert_eq!(status.last_used_by.as_deref(), Some("app"));
     let time = status.last_used_time.unwrap().0.as_second();
@@ -151,13 +149,7 @@ async fn the_last_use_is_told_with_its_service_account_and_not_again_for_the_nex
     team.serving("slack", 1).await;
     let of_slack = broker.granted("ana", "slack").await;
     broker.serve(&of_slack, 1).await;
-    team.wait_for("slack", "told as used", |token: &StoredToken| {
-        token
-            .status
-            .as_ref()
-            .is_some_and(|told| told.last_used_time.is_some())
-    })
-    .await;
+    team.wait_for("slack", "told as used", is_used).await;
     let now = team.get::<StoredToken>("github").await.unwrap();
     assert_eq!(now.resource_version(), told.resource_version());
 
@@ -239,12 +231,6 @@ async fn a_restart_tells_nothing_anew() {
         .await;
     let rows = Rows::of(&team.namespace).await;
     rows.record_use("used").await;
-    let is_used = |token: &StoredToken| {
-        token
-            .status
-            .as_ref()
-            .is_some_and(|told| told.last_used_time.is_some())
-    };
     let used = team.wait_for("used", "told as used", is_used).await;
 
     operator.stop().await;

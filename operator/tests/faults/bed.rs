@@ -8,7 +8,7 @@ use std::time::Duration;
 use bursar_crds::StoredToken;
 use bursar_crds::conditions::find;
 use bursar_crds::reasons::ConditionType::{Ready, Usable};
-use bursar_testbed::{Database, Process, Spec, Testbed, free_port, until};
+use bursar_testbed::{Database, Dice, Process, Spec, Testbed, free_port, until};
 use bursar_vault::{Clock as _, SystemClock};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -19,7 +19,6 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::dice::Dice;
 use crate::journal::Shared;
 use crate::limits::Limits;
 use crate::pods::{Pod, can_shift_clocks};
@@ -226,23 +225,8 @@ impl Cluster {
 
     /// Onboards the namespace; users, tokens and their Secrets.
     async fn fill(&self, testbed: &Testbed) {
-        self.apply(json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "RoleBinding",
-            "metadata": { "name": "bursar" },
-            "roleRef": {
-                "apiGroup": "rbac.authorization.k8s.io",
-                "kind": "ClusterRole",
-                "name": "bursar-onboarded",
-            },
-            "subjects": [{
-                "kind": "ServiceAccount",
-                "name": "bursar-operator",
-                "namespace": "bursar-system",
-            }],
-        }))
-        .await;
         let handle = testbed.handle();
+        handle.onboard(&self.namespace).await.unwrap();
         handle
             .create_service_account(&self.namespace, "app")
             .await

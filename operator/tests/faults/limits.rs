@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use bursar_crds::TokenQuota;
+use bursar_testbed::Dice;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
-
-use crate::dice::Dice;
 
 /// What `jira` may be read, for good.
 pub(crate) const OF_JIRA: i64 = 600;

@@ -4,11 +4,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bursar_testbed::Dice;
 use tokio::io::copy;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-
-use crate::dice::Dice;
 
 /// Carries bytes between its own port and its targets, in turn.
 #[derive(Clone)]

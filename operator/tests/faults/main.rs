@@ -11,7 +11,6 @@ mod audit;
 mod bed;
 mod books;
 mod books_test;
-mod dice;
 mod journal;
 mod ledger;
 mod limits;
@@ -20,9 +19,9 @@ mod mischief;
 mod pods;
 mod workload;
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
 use std::time::Duration;
+
+use bursar_testbed::tell;
 
 use bed::Bed;
 use mischief::Mischief;
@@ -35,13 +34,9 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(240);
 /// Between two looks.
 pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 
-/// To the one who runs the test, who sees no output of what passes.
-fn tell(text: &str) {
-    println!("{text}");
-    if let Some(path) = std::env::var_os("BURSAR_TEST_SUMMARY") {
-        let mut file = OpenOptions::new().append(true).open(path).unwrap();
-        writeln!(file, "{text}").unwrap();
-    }
+/// Another one each time.
+fn any_seed() -> u64 {
+    u64::from(uuid::Uuid::new_v4().as_fields().0)
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -51,7 +46,7 @@ fn number(variable: &str) -> Option<u64> {
 // The processes end with the thread that starts them: all are started by this one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_received_is_on_record_or_declared_whatever_is_killed() {
-    let seed = number("BURSAR_FAULT_SEED").unwrap_or_else(dice::seed);
+    let seed = number("BURSAR_FAULT_SEED").unwrap_or_else(any_seed);
     let rounds = number("BURSAR_FAULT_ROUNDS").unwrap_or(ROUNDS);
     println!("faults: seed {seed}, {rounds} rounds");
     let mut bed = Bed::start(seed).await;

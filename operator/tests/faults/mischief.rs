@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bursar_testbed::Dice;
 use tokio::time::{Instant, sleep};
 
 use crate::bed::Bed;
-use crate::dice::Dice;
 use crate::limits::Change;
 
 /// Longer than the lease is.

@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use bursar_testbed::{Process, Spec, free_port, until};
+use bursar_testbed::{Dice, Process, Spec, free_port, until};
 use tokio::sync::watch;
 
 use crate::bed::{VAULT_NAME, is_ready, now};
 use crate::books::Fate;
-use crate::dice::Dice;
 use crate::link::Link;
 use crate::{LIMIT, PAUSE};
 

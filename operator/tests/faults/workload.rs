@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bursar_testbed::Dice;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -12,7 +13,6 @@ use tokio::task::JoinHandle;
 
 use crate::bed::{Bed, TOKENS, now};
 use crate::books::purpose;
-use crate::dice::Dice;
 use crate::journal::{Ask, Outcome, Shared};
 use crate::pods::Door;
 

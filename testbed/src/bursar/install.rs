@@ -1,11 +1,13 @@
-//! Installing Bursar in the cluster, as a person would with kubectl.
+//! Installing Bursar in the cluster, as a person would with kubectl, and letting it into
+//! namespaces.
 
 use std::time::Duration;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::rbac::v1::{RoleBinding, RoleRef, Subject};
 use kube::Api;
-use kube::api::PostParams;
+use kube::api::{ObjectMeta, PostParams};
 
 use super::{BursarError, in_repository};
 use crate::handle::{Handle, HandleError};
@@ -15,6 +17,41 @@ use crate::random;
 /// The operator's namespace.
 pub(super) const NAMESPACE: &str = "bursar-system";
 const KUBECTL_LIMIT: Duration = Duration::from_secs(120);
+
+impl Handle {
+    /// Onboards a namespace, as its administrator would: a RoleBinding `bursar` lets the
+    /// operator read its Secrets.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn onboard(&self, namespace: &str) -> Result<(), HandleError> {
+        let binding = RoleBinding {
+            metadata: ObjectMeta {
+                name: Some("bursar".to_owned()),
+                ..ObjectMeta::default()
+            },
+            role_ref: RoleRef {
+                api_group: "rbac.authorization.k8s.io".to_owned(),
+                kind: "ClusterRole".to_owned(),
+                name: "bursar-onboarded".to_owned(),
+            },
+            subjects: Some(vec![Subject {
+                kind: "ServiceAccount".to_owned(),
+                name: "bursar-operator".to_owned(),
+                namespace: Some(NAMESPACE.to_owned()),
+                api_group: None,
+            }]),
+        };
+        Api::<RoleBinding>::namespaced(self.client().await?, namespace)
+            .create(&PostParams::default(), &binding)
+            .await
+            .map_err(|source| HandleError::Kubernetes {
+                what: format!("rolebinding {namespace}/bursar"),
+                source: Box::new(source),
+            })?;
+        Ok(())
+    }
+}
 
 /// Applies the kinds, then the namespace, rights and policies of the operator, and gives
 /// people the rights that come with them.
