@@ -92,9 +92,10 @@ impl Controllers {
             let mut trimmed = Some(0);
             while let Some(after) = trimmed {
                 let mut transaction = self.begin().await?;
-                trimmed = sqlx::query_scalar!("select trim_checkpoint_heads($1, $2)", tenant, after)
-                    .fetch_one(&mut *transaction)
-                    .await?;
+                trimmed =
+                    sqlx::query_scalar!("select trim_checkpoint_heads($1, $2)", tenant, after)
+                        .fetch_one(&mut *transaction)
+                        .await?;
                 transaction.commit().await?;
             }
             let mut deleted = Some(1);
