@@ -702,6 +702,7 @@ create index access_record_by_time on access_record using brin (recorded_time)
 
 -- Where each chain ends, and where it begins once older records were dropped.
 -- Not authenticated: the last record and the checkpoints tell of a changed one.
+-- The chain of a run that is gone goes with its last record.
 create table audit_chain (
     tenant_id uuid not null references tenant,
     chain_id uuid not null,
@@ -860,9 +861,13 @@ create index checkpoint_by_time on checkpoint (checkpoint_time);
 -- For the day that is to be dropped.
 create index checkpoint_by_day on checkpoint (through_day, tenant_id, checkpoint_no)
     where kind = 'Boundary';
+-- For the newest one of a tenant.
+create index checkpoint_of_tenant on checkpoint (tenant_id, through_day, checkpoint_no)
+    where kind = 'Boundary';
 
 -- The heads of chains at a checkpoint: of those that moved since the one before, or with
 -- Boundary the last record of each chain that it covers.
+-- Those of Regular are deleted once the records that they name are.
 create table checkpoint_head (
     tenant_id uuid not null,
     checkpoint_no bigint not null,

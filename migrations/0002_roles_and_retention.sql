@@ -77,6 +77,87 @@ end
 $$;
 revoke execute on function drop_audit_partition from public;
 
+-- Deletes heads that name only records that were dropped: those of Regular checkpoints from
+-- before the end of a dropped day, behind its boundary. Whole checkpoints, so that one has
+-- all of its heads or none, until about 10,000 rows are gone. Gives the checkpoint behind
+-- which to go on; null: there are no more.
+create function trim_checkpoint_heads(p_tenant uuid, p_after bigint) returns bigint
+language plpgsql
+security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    v_days integer := (select days from public.audit_retention);
+    v_today date := (clock_timestamp() at time zone 'UTC')::date;
+    v_boundary_no bigint;
+    v_end_time timestamptz;
+    v_no bigint := p_after;
+    v_kind text;
+    v_time timestamptz;
+    v_done bigint := 0;
+    v_deleted bigint;
+begin
+    select checkpoint_no, (through_day + 1)::timestamp at time zone 'UTC'
+    into v_boundary_no, v_end_time
+    from public.checkpoint
+    where tenant_id = p_tenant and kind = 'Boundary' and through_day < v_today - v_days
+    order by through_day desc, checkpoint_no desc limit 1;
+    while v_done < 10000 loop
+        select checkpoint_no into v_no from public.checkpoint_head
+        where tenant_id = p_tenant and checkpoint_no > v_no and checkpoint_no < v_boundary_no
+        order by checkpoint_no limit 1;
+        if not found then
+            return null;
+        end if;
+        select kind, checkpoint_time into v_kind, v_time from public.checkpoint
+        where tenant_id = p_tenant and checkpoint_no = v_no;
+        -- Their times go up with their numbers.
+        if v_time >= v_end_time then
+            return null;
+        end if;
+        v_done := v_done + 1;
+        if v_kind = 'Regular' then
+            -- Not while a record that it names is there. What has no chain any more has no
+            -- record.
+            delete from public.checkpoint_head
+            where tenant_id = p_tenant and checkpoint_no = v_no and not exists (
+                select from public.checkpoint_head h
+                join public.audit_chain c using (tenant_id, chain_id)
+                where h.tenant_id = p_tenant and h.checkpoint_no = v_no
+                  and h.record_no > coalesce(c.boundary_no, 0));
+            get diagnostics v_deleted = row_count;
+            v_done := v_done + v_deleted;
+        end if;
+    end loop;
+    return v_no;
+end
+$$;
+revoke execute on function trim_checkpoint_heads from public;
+
+-- Deletes chains that nobody adds to any more, of which every record was dropped: of runs
+-- that are gone. An id of a run is never given again. Gives how many, 10,000 at most.
+create function trim_audit_chains(p_tenant uuid) returns bigint
+language plpgsql
+security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    v_deleted bigint;
+begin
+    delete from public.audit_chain
+    where tenant_id = p_tenant and chain_id in (
+        select c.chain_id from public.audit_chain c
+        where c.tenant_id = p_tenant and c.chain_id <> c.tenant_id
+          and c.record_no = c.boundary_no and c.mac = c.boundary_mac
+          and not exists (
+              select from public.incarnation i
+              where i.tenant_id = c.tenant_id and i.incarnation_id = c.chain_id)
+          and not exists (
+              select from public.access_record r
+              where r.tenant_id = c.tenant_id and r.chain_id = c.chain_id)
+        limit 10000);
+    get diagnostics v_deleted = row_count;
+    return v_deleted;
+end
+$$;
+revoke execute on function trim_audit_chains from public;
+
 -- The owner of the tables migrates, and does nothing else. The operator runs as
 -- another role, which may do what this list says and no more. It neither owns nor
 -- makes anything, and there is no truncate in it: what is only ever added to, the
@@ -134,6 +215,9 @@ begin
     end loop;
     execute format('grant execute on function public.create_audit_partitions() to %I', p_role);
     execute format('grant execute on function public.drop_audit_partition(date) to %I', p_role);
+    execute format('grant execute on function public.trim_checkpoint_heads(uuid, bigint) to %I',
+                   p_role);
+    execute format('grant execute on function public.trim_audit_chains(uuid) to %I', p_role);
 end
 $$;
 revoke execute on function grant_runtime from public;

@@ -1,8 +1,9 @@
 //! Retention: records are dropped a whole day at a time, once they are old enough.
 //!
 //! A day at a time, the oldest first: a boundary of each tenant that has records
-//! in it, then the day itself, in one step with the new beginning of the chains. It
-//! may stop anywhere between, and goes on the next time.
+//! in it, then the day itself, in one step with the new beginning of the chains. What only
+//! told of dropped records goes behind them. It may stop anywhere between, and goes on the
+//! next time.
 
 use bursar_seal::TenantId;
 use jiff::civil::Date;
@@ -17,7 +18,8 @@ use crate::error::VaultError;
 const CLOCKS_APART: SignedDuration = SignedDuration::from_hours(1);
 
 impl Controllers {
-    /// Drops the records of all days behind the retention; tells of how many days.
+    /// Drops the records of all days behind the retention, and what tells of nothing else;
+    /// tells of how many days.
     ///
     /// # Errors
     /// [`VaultError::TermSuperseded`]; [`VaultError::Integrity`] when a tenant has no
@@ -35,6 +37,7 @@ impl Controllers {
         for day in &days {
             self.drop_day(*day).await?;
         }
+        self.trim().await?;
         Ok(days.len())
     }
 
@@ -76,6 +79,34 @@ impl Controllers {
         .await?;
         transaction.commit().await?;
         tracing::info!(%day, tenants = tenants.len(), "records behind the retention were dropped");
+        Ok(())
+    }
+
+    /// Deletes the heads of checkpoints, and the chains of runs that are gone, that name
+    /// only dropped records: one batch a transaction, and no report waits for it.
+    async fn trim(&self) -> Result<(), VaultError> {
+        let tenants = sqlx::query_scalar!("select tenant_id from tenant")
+            .fetch_all(self.vault().pool())
+            .await?;
+        for tenant in tenants {
+            let mut trimmed = Some(0);
+            while let Some(after) = trimmed {
+                let mut transaction = self.begin().await?;
+                trimmed =
+                    sqlx::query_scalar!("select trim_checkpoint_heads($1, $2)", tenant, after)
+                        .fetch_one(&mut *transaction)
+                        .await?;
+                transaction.commit().await?;
+            }
+            let mut deleted = Some(1);
+            while deleted > Some(0) {
+                let mut transaction = self.begin().await?;
+                deleted = sqlx::query_scalar!("select trim_audit_chains($1)", tenant)
+                    .fetch_one(&mut *transaction)
+                    .await?;
+                transaction.commit().await?;
+            }
+        }
         Ok(())
     }
 }

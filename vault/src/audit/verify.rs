@@ -91,7 +91,24 @@ async fn verify(
     }))
 }
 
-/// The chain of checkpoints, each with the heads that it binds.
+/// A checkpoint, and the heads of it that are there.
+struct Bound {
+    row: CheckpointRow,
+    digest: HeadsDigest,
+    has_heads: bool,
+    may_be_trimmed: bool,
+}
+
+impl Bound {
+    fn heads_fit(self) -> bool {
+        self.may_be_trimmed && !self.has_heads || self.digest.finish() == self.row.heads_digest
+    }
+}
+
+/// The chain of checkpoints, each with the heads that it binds: all of them, or none when
+/// retention deleted them. It may for a regular one with a boundary behind it that goes up
+/// to its day or further: what it names had been recorded before, and was dropped or is bound
+/// there. The time that counts is the latest so far, whatever a clock that was set back said.
 async fn checkpoints(
     snapshot: &mut PgConnection,
     tenant: TenantId,
@@ -103,37 +120,41 @@ async fn checkpoints(
                   kind as "kind?", to_char(through_day, 'YYYY-MM-DD') as through_day,
                   heads_digest as "heads_digest?", secret_version as "secret_version?",
                   c.mac as "mac?", chain_id as "chain_id?", record_no as "record_no?",
-                  h.mac as "head_mac?"
-           from (select * from checkpoint where tenant_id = $1) as c
+                  h.mac as "head_mac?",
+                  coalesce(kind = 'Regular' and latest_time < (boundary_day + 1)::timestamp
+                                                              at time zone 'UTC',
+                           false) as "may_be_trimmed!"
+           from (select *, max(checkpoint_time) over (order by checkpoint_no) as latest_time,
+                        max(through_day) over (order by checkpoint_no desc
+                            rows between unbounded preceding and 1 preceding) as boundary_day
+                 from checkpoint where tenant_id = $1) as c
            full join (select * from checkpoint_head where tenant_id = $1) as h
                using (tenant_id, checkpoint_no)
            order by checkpoint_no, chain_id"#,
         tenant.as_uuid(),
     )
     .fetch(snapshot);
-    let bad = |number, row: Option<&CheckpointRow>, wrong| BadPlace {
+    let bad = |number, time, wrong| BadPlace {
         chain_id: None,
         record_no: None,
         checkpoint_no: Some(number),
-        time: row.map(|row| row.checkpoint_time),
+        time,
         wrong,
     };
-    let heads_fit = |row: &CheckpointRow, digest: HeadsDigest| {
-        let fit = digest.finish() == row.heads_digest;
-        (!fit).then(|| bad(row.checkpoint_no, Some(row), Wrong::CheckpointHeadsChanged))
+    let bad_heads = |last: Bound| {
+        let (number, time) = (last.row.checkpoint_no, last.row.checkpoint_time);
+        (!last.heads_fit()).then(|| bad(number, Some(time), Wrong::CheckpointHeadsChanged))
     };
     let mut previous = NO_MAC;
-    let mut last: Option<(CheckpointRow, HeadsDigest)> = None;
+    let mut last: Option<Bound> = None;
     while let Some(row) = rows.try_next().await? {
         let number = row.checkpoint_no;
         let is_new = last
             .as_ref()
-            .is_none_or(|(last, _)| last.checkpoint_no != number);
+            .is_none_or(|last| last.row.checkpoint_no != number);
         if is_new {
-            let before = last.as_ref().map_or(0, |(last, _)| last.checkpoint_no);
-            if let Some((row, digest)) = last.take()
-                && let Some(bad) = heads_fit(&row, digest)
-            {
+            let before = last.as_ref().map_or(0, |last| last.row.checkpoint_no);
+            if let Some(bad) = last.take().and_then(bad_heads) {
                 return Ok(Some(bad));
             }
             let expected = before.saturating_add(1);
@@ -164,31 +185,30 @@ async fn checkpoints(
                 && key
                     .verify(&previous, &checkpoint.content(), &checkpoint.mac)
                     .is_ok();
+            let changed = || bad(number, Some(checkpoint_time), Wrong::CheckpointChanged);
             let Ok(mac) = <[u8; 32]>::try_from(&checkpoint.mac[..]) else {
-                return Ok(Some(bad(
-                    number,
-                    Some(&checkpoint),
-                    Wrong::CheckpointChanged,
-                )));
+                return Ok(Some(changed()));
             };
             if !fits {
-                return Ok(Some(bad(
-                    number,
-                    Some(&checkpoint),
-                    Wrong::CheckpointChanged,
-                )));
+                return Ok(Some(changed()));
             }
             found.checkpoints += 1;
             previous = mac;
-            last = Some((checkpoint, HeadsDigest::new()));
+            last = Some(Bound {
+                row: checkpoint,
+                digest: HeadsDigest::new(),
+                has_heads: false,
+                may_be_trimmed: row.may_be_trimmed,
+            });
         }
-        if let (Some((_, digest)), Some(chain), Some(record_no), Some(mac)) =
+        if let (Some(last), Some(chain), Some(record_no), Some(mac)) =
             (&mut last, row.chain_id, row.record_no, row.head_mac)
         {
-            digest.add(chain, record_no, &mac);
+            last.has_heads = true;
+            last.digest.add(chain, record_no, &mac);
         }
     }
-    Ok(last.and_then(|(row, digest)| heads_fit(&row, digest)))
+    Ok(last.and_then(bad_heads))
 }
 
 /// Each chain that has records, from its beginning to its head.
@@ -272,7 +292,7 @@ async fn chains_without_records(
 }
 
 /// Whether every record that a checkpoint names is there, or was dropped behind a
-/// boundary.
+/// boundary that came later: a chain that somebody let begin anew is in none.
 async fn against_checkpoints(
     snapshot: &mut PgConnection,
     tenant: TenantId,
@@ -292,7 +312,7 @@ async fn against_checkpoints(
                  join checkpoint c on c.tenant_id = b.tenant_id
                                   and c.checkpoint_no = b.checkpoint_no and c.kind = 'Boundary'
                  where b.tenant_id = h.tenant_id and b.chain_id = h.chain_id
-                   and b.record_no >= h.record_no))
+                   and b.record_no >= h.record_no and b.checkpoint_no >= h.checkpoint_no))
            order by h.chain_id, h.record_no limit 1"#,
         tenant.as_uuid(),
     )

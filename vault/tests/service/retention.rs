@@ -1,5 +1,7 @@
 //! Records are dropped by the day, and what is left still verifies.
 
+mod trimmed;
+
 use std::sync::Arc;
 use std::time::Duration;
 

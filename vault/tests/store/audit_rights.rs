@@ -298,7 +298,7 @@ async fn every_function_that_runs_as_the_owner_says_where_it_looks_and_is_not_ev
              from pg_proc where pronamespace = 'public'::regnamespace and prosecdef",
         )
         .await;
-    assert_eq!(definers.len(), 2);
+    assert_eq!(definers.len(), 4);
     for (name, settings, for_everybody) in definers {
         let settings = settings.unwrap_or_default();
         assert!(

@@ -11,6 +11,7 @@
 )]
 
 mod audit_rights;
+mod audit_trim;
 mod by_api;
 mod damaged_versions;
 mod deletion;

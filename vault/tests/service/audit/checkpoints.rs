@@ -1,6 +1,7 @@
 //! Checkpoints that are changed or removed, and a database that is set back.
 
 use bursar_vault::Wrong;
+use jiff::civil::Date;
 
 use super::{Scene, another};
 
@@ -66,6 +67,88 @@ async fn a_checkpoint_that_is_removed_is_missed() {
     let bad = scene.after(&[their_heads, all]).await.unwrap();
     assert_eq!(bad.wrong, Wrong::NotAnchored);
     assert_eq!(bad.time, Some(scene.anchor.checkpoint_time));
+    scene.replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_checkpoint_is_without_heads_only_behind_a_boundary_of_its_day_and_then_without_any() {
+    let mut scene = Scene::new("audit_no_heads").await;
+    let changed = Wrong::CheckpointHeadsChanged;
+    let heads =
+        |number| format!("delete from checkpoint_head where TENANT and checkpoint_no = {number}");
+    let tenant = scene.team.tenant.id();
+    let today = "select to_char(now() at time zone 'UTC', 'YYYY-MM-DD')";
+    let today: Date = scene.bed.texts(today).await[0].parse().unwrap();
+    let bound = async |scene: &Scene, day: Date| {
+        let controllers = &scene.bed.controllers;
+        let bound = controllers.checkpoint_boundary(tenant, day).await.unwrap();
+        scene.save("saved").await;
+        bound
+    };
+    assert_eq!(bound(&scene, today.yesterday().unwrap()).await, 3);
+    scene.finds_checkpoint(1, changed, &[&heads(1)]).await;
+    for number in [4, 5] {
+        assert_eq!(bound(&scene, today).await, number);
+    }
+    scene.holders[0].serve(1).await;
+    scene.bed.controllers.checkpoint_all().await.unwrap();
+    scene.save("saved").await;
+    assert_eq!(scene.after(&[&heads(1)]).await, None);
+    assert_eq!(scene.after(&[&heads(1), &heads(2)]).await, None);
+    // Those of boundaries, and of what came behind them.
+    for number in [4, 5, 6] {
+        let heads = heads(number);
+        scene.finds_checkpoint(number, changed, &[&heads]).await;
+    }
+    let some = "delete from checkpoint_head where CHAIN and checkpoint_no = 1";
+    scene.finds_checkpoint(1, changed, &[some]).await;
+    let other = "update checkpoint_head set record_no = 1 where CHAIN and checkpoint_no = 1";
+    scene.finds_checkpoint(1, changed, &[other]).await;
+    // The end of a chain, so that it seems to be bound.
+    let seems_bound = "insert into checkpoint_head
+                       select tenant_id, 1, chain_id, record_no, mac from audit_chain where CHAIN";
+    scene
+        .finds_checkpoint(1, changed, &[&heads(1), seems_bound])
+        .await;
+    scene.replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_checkpoint_under_a_clock_that_was_set_back_does_not_seem_to_be_behind_a_boundary() {
+    let mut scene = Scene::new("audit_clock_back").await;
+    let tenant = scene.team.tenant.id();
+    let today = "select to_char(now() at time zone 'UTC', 'YYYY-MM-DD')";
+    let today: Date = scene.bed.texts(today).await[0].parse().unwrap();
+    // Checkpoint 3 is of in two days, and the next one of now.
+    let other = "update checkpoint set checkpoint_time = TIME where not TENANT";
+    let own = "update checkpoint set checkpoint_time = TIME where TENANT and checkpoint_no = 3";
+    let at = |statement: &str, time| scene.filled(&statement.replace("TIME", time));
+    let statements = [
+        at(other, "now() + interval '2 days'"),
+        at(other, "now() - interval '1 hour'"),
+        "create table kept as select checkpoint_time from checkpoint where checkpoint_no = 3"
+            .to_owned(),
+        at(own, "now() - interval '1 hour'"),
+        at(own, "(select checkpoint_time from kept)"),
+    ];
+    scene.bed.tamper(&statements[0]).await;
+    scene.bed.controllers.checkpoint_all().await.unwrap();
+    for statement in &statements[1..4] {
+        scene.bed.tamper(statement).await;
+    }
+    scene.holders[0].serve(1).await;
+    let controllers = &scene.bed.controllers;
+    controllers.checkpoint_all().await.unwrap();
+    let bound = controllers.checkpoint_boundary(tenant, today).await;
+    assert_eq!(bound.unwrap(), 5);
+    scene.bed.tamper(&statements[4]).await;
+    let bad = async || scene.verify_of(&scene.team, None).await.first_bad;
+    assert_eq!(bad().await, None);
+    let heads = scene.filled("delete from checkpoint_head where TENANT and checkpoint_no = 4");
+    assert_eq!(scene.bed.tamper(&heads).await, 1);
+    let bad = bad().await.unwrap();
+    let place = (bad.checkpoint_no, bad.wrong);
+    assert_eq!(place, (Some(4), Wrong::CheckpointHeadsChanged), "{bad}");
     scene.replica.stop().await;
 }
 

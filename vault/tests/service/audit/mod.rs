@@ -109,6 +109,8 @@ impl Scene {
 
     async fn save(&self, name: &str) {
         for table in TABLES {
+            let before = format!("drop table if exists {name}_{table}");
+            self.bed.tamper(&before).await;
             let copy = format!("create table {name}_{table} as select * from {table}");
             self.bed.tamper(&copy).await;
         }
