@@ -78,6 +78,28 @@ pub enum Wrong {
         /// Which checkpoint.
         checkpoint: i64,
     },
+    /// Times never go back along a chain.
+    #[error(
+        "this record says that it was recorded before the one that it follows: the time of the \
+         chain in audit_chain was changed before it was written"
+    )]
+    RecordEarlier,
+    /// A checkpoint that was written after it is earlier.
+    #[error(
+        "this record and those behind it say that they were recorded later than checkpoint \
+         {checkpoint}, which was written after them: the database's clock ran ahead and was set \
+         back, or somebody made it seem so; all else is as it was written"
+    )]
+    RecordAhead {
+        /// The first checkpoint behind it.
+        checkpoint: i64,
+    },
+    /// It says that it was recorded later than now.
+    #[error(
+        "this record says that it was recorded later than now: the database's clock ran ahead and \
+         was set back, or somebody made it seem so; all else is as it was written"
+    )]
+    RecordOfTheFuture,
     /// The chain has no row in `audit_chain`.
     #[error("the row of this chain in audit_chain was removed, and its records are still there")]
     HeadRemoved,

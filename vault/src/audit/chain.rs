@@ -1,6 +1,6 @@
 //! Writing records: numbered, chained, at the end.
 
-use bursar_seal::AuditKey;
+use bursar_seal::{AuditKey, TenantId};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -32,15 +32,49 @@ impl Head {
     }
 }
 
+/// A record with the MACs of what it may follow.
+#[derive(sqlx::FromRow)]
+pub(crate) struct Linked {
+    #[sqlx(flatten)]
+    pub(crate) record: Record,
+    pub(crate) previous: Vec<Vec<u8>>,
+}
+
+impl Linked {
+    /// Whether the vault wrote it there.
+    pub(crate) fn is_genuine(&self, key: &AuditKey) -> bool {
+        let content = self.record.content();
+        let fits = |previous: &[u8; 32]| key.verify(previous, &content, &self.record.mac).is_ok();
+        if self.record.record_no == 1 {
+            return fits(&NO_MAC);
+        }
+        let previous = self.previous.iter();
+        previous
+            .filter_map(|mac| mac.as_slice().try_into().ok())
+            .any(fits)
+    }
+}
+
 /// Gives `records` their places behind `head`, at `now` or when the record before
-/// was made, whichever is later.
-pub(crate) fn chained(
-    key: &AuditKey,
-    (tenant, chain): (Uuid, Uuid),
+/// was made, whichever is later: a clock that was set back does not bring them out of
+/// their order.
+///
+/// # Errors
+/// [`VaultError::Integrity`] when the tenant's audit key, or the time of a head that is
+/// ahead of `now`, is not what the vault wrote; or when the database is away or refuses.
+pub(crate) async fn chained(
+    connection: &mut PgConnection,
+    keys: &TenantKeys,
+    chain: Uuid,
     mut head: Head,
     now: DbTime,
     mut records: Vec<Record>,
-) -> Vec<Record> {
+) -> Result<Vec<Record>, VaultError> {
+    let tenant = keys.tenant().as_uuid();
+    let key = keys.audit_key(&mut *connection).await?;
+    if head.recorded_time > now {
+        check_time(connection, keys.tenant(), key, chain, &head).await?;
+    }
     head.recorded_time = head.recorded_time.max(now);
     for record in &mut records {
         head.record_no = head.record_no.saturating_add(1);
@@ -52,15 +86,51 @@ pub(crate) fn chained(
         head.mac = key.mac(&head.mac, &record.content());
         record.mac = head.mac.to_vec();
     }
-    records
+    Ok(records)
+}
+
+/// A head that is ahead of the clock lends its time to what follows, and its row has no
+/// MAC: the last record, which has one, must say the same.
+async fn check_time(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    key: &AuditKey,
+    chain: Uuid,
+    head: &Head,
+) -> Result<(), VaultError> {
+    let last: Option<Linked> = sqlx::query_as(
+        "select r.*, array(
+                    select mac from access_record p
+                    where p.tenant_id = r.tenant_id and p.chain_id = r.chain_id
+                      and p.record_no = r.record_no - 1
+                    union all
+                    select h.boundary_mac from audit_chain h
+                    where h.tenant_id = r.tenant_id and h.chain_id = r.chain_id
+                      and h.boundary_no = r.record_no - 1) as previous
+         from access_record r
+         where r.tenant_id = $1 and r.chain_id = $2 and r.record_no = $3
+           and r.recorded_time = $4 and r.mac = $5",
+    )
+    .bind(tenant.as_uuid())
+    .bind(chain)
+    .bind(head.record_no)
+    .bind(head.recorded_time)
+    .bind(&head.mac[..])
+    .fetch_optional(connection)
+    .await?;
+    if last.is_some_and(|last| last.is_genuine(key)) {
+        return Ok(());
+    }
+    let time = head.recorded_time.micros().to_be_bytes();
+    let row = chain.to_string();
+    Err(IntegrityFailure::new(tenant, "audit_chain", row, &[&time]).into())
 }
 
 /// Adds records to the end of a chain, which stays locked until the transaction
 /// ends: that of an incarnation, or the tenant's own under the tenant's id.
 ///
 /// # Errors
-/// [`VaultError::Integrity`] when the tenant's audit key is not what the vault
-/// wrote; or when the database is away or refuses.
+/// As [`chained`].
 pub(crate) async fn append(
     connection: &mut PgConnection,
     keys: &TenantKeys,
@@ -71,7 +141,6 @@ pub(crate) async fn append(
         return Ok(());
     }
     let tenant = keys.tenant().as_uuid();
-    let key = keys.audit_key(&mut *connection).await?;
     // Before the head, as retention does, or the two wait for each other.
     sqlx::query("lock table only access_record in row exclusive mode")
         .execute(&mut *connection)
@@ -94,7 +163,7 @@ pub(crate) async fn append(
         recorded_time: head.recorded_time,
         mac: head_mac(keys, chain, head.mac)?,
     };
-    let records = chained(key, (tenant, chain), head, now, records);
+    let records = chained(&mut *connection, keys, chain, head, now, records).await?;
     sqlx::query!("select append_records($1)", &records as &[Record])
         .execute(connection)
         .await?;

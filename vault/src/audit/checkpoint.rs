@@ -11,8 +11,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::anchor::Anchor;
-use super::chain::NO_MAC;
-use super::record::Record;
+use super::chain::{Linked, NO_MAC};
 use crate::controllers::Controllers;
 use crate::db_time::DbTime;
 use crate::error::VaultError;
@@ -250,14 +249,6 @@ async fn moved_heads(
     Ok(heads)
 }
 
-/// The last record of a chain up to the end of a day, with the MACs of what it may follow.
-#[derive(sqlx::FromRow)]
-struct LastRecord {
-    #[sqlx(flatten)]
-    record: Record,
-    previous: Vec<Vec<u8>>,
-}
-
 /// The last record of each chain up to the end of a day.
 ///
 /// What is bound here is dropped next, and with it what could be verified: a record that
@@ -268,7 +259,7 @@ async fn heads_at(
     key: &AuditKey,
     day: Date,
 ) -> Result<Heads, VaultError> {
-    let rows: Vec<LastRecord> = sqlx::query_as(
+    let rows: Vec<Linked> = sqlx::query_as(
         "select r.*, array(
                     select mac from access_record p
                     where p.tenant_id = h.tenant_id and p.chain_id = h.chain_id
@@ -290,19 +281,9 @@ async fn heads_at(
     .fetch_all(connection)
     .await?;
     let mut heads = Heads::default();
-    for LastRecord { record, previous } in rows {
-        let fits = |previous: &[u8; 32]| {
-            let content = record.content();
-            key.verify(previous, &content, &record.mac).is_ok()
-        };
-        let is_genuine = if record.record_no == 1 {
-            fits(&NO_MAC)
-        } else {
-            let mut previous = previous
-                .iter()
-                .filter_map(|mac| mac.as_slice().try_into().ok());
-            previous.any(fits)
-        };
+    for last in rows {
+        let is_genuine = last.is_genuine(key);
+        let record = last.record;
         if !is_genuine {
             let place = format!("{} {}", record.chain_id, record.record_no);
             let content = record.content();

@@ -15,6 +15,7 @@ mod partitions;
 mod query;
 mod record;
 mod retention;
+mod times;
 mod verify;
 mod walk;
 

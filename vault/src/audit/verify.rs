@@ -3,8 +3,9 @@
 //! All is read in one snapshot, so that it may go on growing meanwhile, and as a
 //! stream, so that its length costs no memory. First the checkpoints, for what
 //! follows believes them; then each chain from its beginning, with its head; then
-//! the chains against the checkpoints; at last the checkpoints against what is
-//! kept outside the database. The first place that is wrong ends it.
+//! the chains against the checkpoints; then the checkpoints against what is
+//! kept outside the database; at last the times of records against those of
+//! checkpoints. The first place that is wrong ends it.
 
 use bursar_seal::{AuditKey, TenantId};
 use futures::TryStreamExt;
@@ -14,6 +15,7 @@ use super::anchor::Anchor;
 use super::bad_place::{BadPlace, Verification, Wrong};
 use super::chain::NO_MAC;
 use super::checkpoint::{CheckpointRow, HeadsDigest};
+use super::times;
 use super::walk::{Step, Walk};
 use crate::db_time::DbTime;
 use crate::error::VaultError;
@@ -78,17 +80,19 @@ async fn verify(
     if let Some(bad) = boundaries(snapshot, tenant).await? {
         return Ok(Some(bad));
     }
-    let Some(anchor) = anchor else {
-        return Ok(None);
-    };
-    let there = Anchor::at(snapshot, anchor.checkpoint_time).await?;
-    Ok((there != *anchor).then_some(BadPlace {
-        chain_id: None,
-        record_no: None,
-        checkpoint_no: None,
-        time: Some(anchor.checkpoint_time),
-        wrong: Wrong::NotAnchored,
-    }))
+    if let Some(anchor) = anchor
+        && Anchor::at(snapshot, anchor.checkpoint_time).await? != *anchor
+    {
+        return Ok(Some(BadPlace {
+            chain_id: None,
+            record_no: None,
+            checkpoint_no: None,
+            time: Some(anchor.checkpoint_time),
+            wrong: Wrong::NotAnchored,
+        }));
+    }
+    // Last, so that a clock that was wrong once hides nothing of what somebody did.
+    times::first_ahead(snapshot, tenant).await
 }
 
 /// A checkpoint, and the heads of it that are there.

@@ -43,6 +43,7 @@ impl<'a> Walk<'a> {
             .last
             .as_ref()
             .filter(|last| last.record.chain_id == step.record.chain_id);
+        let earliest = goes_on.map(|last| last.record.recorded_time);
         let (before, previous) = match goes_on {
             Some(last) => (last.record.record_no, last.record.mac.clone()),
             None => {
@@ -71,6 +72,9 @@ impl<'a> Walk<'a> {
         });
         if !fits {
             return Some(step.bad(Wrong::RecordChanged));
+        }
+        if earliest.is_some_and(|earliest| record.recorded_time < earliest) {
+            return Some(step.bad(Wrong::RecordEarlier));
         }
         self.records += 1;
         self.last = Some(step);

@@ -108,11 +108,10 @@ impl VaultService {
                         report_seq: Some(seq),
                         ..record
                     }));
-                    let chain = (claimed.id.tenant.as_uuid(), claimed.id.incarnation);
                     let (head, now) = (opened.head, opened.read_at);
-                    let keys = claimed.tenant.keys();
-                    let key = keys.audit_key(&mut transaction).await?;
-                    let records = audit::chained(key, chain, head, now, records);
+                    let (keys, chain) = (claimed.tenant.keys(), claimed.id.incarnation);
+                    let chained = audit::chained(&mut transaction, keys, chain, head, now, records);
+                    let records = chained.await?;
                     store(&mut transaction, claimed, request, &effects, &records).await?;
                     written = records.len() as u64;
                     Verdict::Recorded

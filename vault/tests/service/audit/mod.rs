@@ -3,6 +3,7 @@
 
 mod checkpoints;
 mod records;
+mod times;
 mod writing;
 
 use bursar_vault::{Anchor, BadPlace, Verification, Wrong};
