@@ -1,8 +1,8 @@
 # A step of the tour, sourced by demo.sh: applications count what is their own.
 
 step 'An application counts its uploads: ten a day for each user'
-sed -n '/^# Every user may upload/,$ s/^/  /p' examples/quota/quota.yaml
-sed -n '/^# Every user may upload/,$ p' examples/quota/quota.yaml | kubectl apply --filename -
+sed 's/^/  /' examples/quota/uploads.yaml
+run kubectl apply --filename examples/quota/uploads.yaml
 kubectl wait --namespace team-a --for=condition=Ready --timeout=30s tokenquota/uploads >/dev/null
 
 # upload consume|release KEY: one unit; the body goes to $work/body, the status to $status.

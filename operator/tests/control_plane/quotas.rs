@@ -99,20 +99,21 @@ async fn a_quota_of_each_kind_of_subject_is_held_and_told() {
 }
 
 #[tokio::test]
-async fn the_example_is_realised_as_it_stands() {
+async fn the_examples_are_realised_as_they_stand() {
     let team = Team::new().await;
-    let yaml = std::fs::read_to_string(repository("examples/quota/quota.yaml")).unwrap();
-    let here = yaml.replace(
-        "namespace: team-a",
-        &format!("namespace: {}", team.namespace),
-    );
-    assert_ne!(here, yaml);
-    let file = team
-        .testbed
-        .folder()
-        .join(format!("{}.yaml", team.namespace));
-    std::fs::write(&file, here).unwrap();
-    kubectl(&["apply", "-f", file.to_str().unwrap()]);
+    for example in ["reads", "uploads"] {
+        let path = repository(&format!("examples/quota/{example}.yaml"));
+        let yaml = std::fs::read_to_string(path).unwrap();
+        let here = yaml.replace(
+            "namespace: team-a",
+            &format!("namespace: {}", team.namespace),
+        );
+        assert_ne!(here, yaml);
+        let file = format!("{}-{example}.yaml", team.namespace);
+        let file = team.testbed.folder().join(file);
+        std::fs::write(&file, here).unwrap();
+        kubectl(&["apply", "-f", file.to_str().unwrap()]);
+    }
     team.wait::<TokenQuota>("reads-a-day", Usable, "True Within")
         .await;
     used(&team, "app-trial", "True Within", 0).await;
