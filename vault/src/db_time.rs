@@ -12,6 +12,10 @@ use sqlx::{Decode, Encode, PgConnection, Postgres, Type};
 /// Unix epoch.
 const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
+/// The limits of `timestamptz`: 4714-11-24 BC, and the end of the year 294276.
+const FIRST_STORED: i64 = -211_813_488_000_000_000;
+const END_OF_STORED: i64 = 9_223_371_331_200_000_000;
+
 /// A `timestamptz`: microseconds since 2000-01-01T00:00:00Z, just as they lie in
 /// the database. Reading one never fails, so that a row with an absurd time
 /// (Postgres knows `infinity`) cannot take the rows beside it down; what it
@@ -46,6 +50,11 @@ impl DbTime {
     pub(crate) fn before(self, duration: Duration) -> Self {
         let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
         Self(self.0.saturating_sub(micros))
+    }
+
+    /// Whether Postgres stores it, as a moment.
+    pub(crate) const fn is_storable(self) -> bool {
+        FIRST_STORED <= self.0 && self.0 < END_OF_STORED
     }
 
     /// How much later this is than `earlier`; zero when it is not.

@@ -157,11 +157,27 @@ pub enum VaultError {
     /// What is old enough is told by a clock that may be wrong.
     #[error(
         "the database's clock is at {database} and that of this machine at {here}: no records are \
-         dropped, for which of them are old is not certain; set the clock that is wrong"
+         dropped, for which of them are old is not certain, and no checkpoints are written; set \
+         the clock that is wrong"
     )]
     ClocksApart {
         /// The database's time.
         database: Timestamp,
+        /// The time here.
+        here: Timestamp,
+    },
+    /// The next checkpoints of all tenants would be ahead of their time as well.
+    #[error(
+        "checkpoint {checkpoint_no} of tenant {tenant} is more than an hour ahead of this machine's \
+         clock, which is at {here}: no checkpoints are written, for each has to be later than the \
+         newest; set the clock if it is wrong, and otherwise delete that row of table checkpoint, \
+         and its rows of checkpoint_head, once you know who wrote it"
+    )]
+    CheckpointAhead {
+        /// Whose checkpoint.
+        tenant: TenantId,
+        /// Its number there.
+        checkpoint_no: i64,
         /// The time here.
         here: Timestamp,
     },
@@ -185,18 +201,20 @@ impl VaultError {
             Self::TenantRetired { .. } | Self::UserNotFound { .. } | Self::RowRolledBack { .. } => {
                 Category::Refused
             }
-            Self::ClocksApart { .. } => Category::Misconfigured,
+            Self::ClocksApart { .. } | Self::CheckpointAhead { .. } => Category::Misconfigured,
             Self::Integrity(_) => Category::Integrity,
             Self::Key(error) => error.category(),
             Self::Database(error) => error.category(),
         }
     }
 
-    /// Whether the next tenant would fare no better: another replica leads, or the database is
-    /// away. Otherwise it is the trouble of one tenant, for example a row that somebody holds.
+    /// Whether the next tenant would fare no better: another replica leads, the database is
+    /// away, or a clock is wrong. Otherwise it is the trouble of one tenant, for example a row that somebody holds.
     pub(crate) fn is_everybodys(&self) -> bool {
         match self {
-            Self::TermSuperseded { .. } => true,
+            Self::TermSuperseded { .. }
+            | Self::ClocksApart { .. }
+            | Self::CheckpointAhead { .. } => true,
             Self::Database(error) => error.is_outage(),
             _ => false,
         }

@@ -150,7 +150,7 @@ pub struct Revocation {
     pub newest_version: u32,
     /// False when all of it was revoked before.
     pub is_new: bool,
-    /// When this was committed, by the database's clock.
+    /// When the last version of these died, by the database's clock.
     pub revoked_time: Timestamp,
 }
 

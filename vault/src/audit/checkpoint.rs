@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::anchor::Anchor;
 use super::chain::{Linked, NO_MAC};
+use super::retention::CLOCKS_APART;
 use crate::controllers::Controllers;
 use crate::db_time::DbTime;
 use crate::error::VaultError;
@@ -112,7 +113,8 @@ impl Controllers {
     /// chains stay without a new checkpoint. Damage is on record.
     ///
     /// # Errors
-    /// [`VaultError::TermSuperseded`], or when the database is away.
+    /// [`VaultError::TermSuperseded`]; [`VaultError::ClocksApart`] and
+    /// [`VaultError::CheckpointAhead`]; or when the database is away.
     pub async fn checkpoint_all(&self) -> Result<Checkpoints, VaultError> {
         let vault = self.vault();
         let _alone = vault.checkpoints().lock().await;
@@ -138,6 +140,8 @@ impl Controllers {
             }
         }
         let mut snapshot = self.snapshot().await?;
+        // Nor is one bound outside.
+        self.newest_time(&mut snapshot).await?;
         let anchor = Anchor::newest(&mut snapshot).await?;
         Ok(Checkpoints {
             anchor,
@@ -153,7 +157,8 @@ impl Controllers {
     /// # Errors
     /// As [`Vault::tenant_of`](crate::Vault::tenant_of);
     /// [`VaultError::Integrity`] when one of these records is not what the vault wrote
-    /// there; and [`VaultError::TermSuperseded`].
+    /// there; [`VaultError::ClocksApart`] and [`VaultError::CheckpointAhead`]; and
+    /// [`VaultError::TermSuperseded`].
     pub async fn checkpoint_boundary(
         &self,
         tenant: TenantId,
@@ -168,13 +173,42 @@ impl Controllers {
         written
     }
 
+    /// The time of the newest checkpoint of all tenants, whose next ones will be later. One row
+    /// with a false time would put all of them ahead, for good: none is believed that is far
+    /// ahead of this machine's clock.
+    async fn newest_time(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<Option<DbTime>, VaultError> {
+        let now = sqlx::query_scalar!(r#"select clock_timestamp() as "now!: DbTime""#);
+        let now = now.fetch_one(&mut *connection).await?;
+        self.check_clock(now.timestamp())?;
+        let newest = sqlx::query!(
+            r#"select tenant_id, checkpoint_no, checkpoint_time as "checkpoint_time: DbTime"
+               from checkpoint order by checkpoint_time desc limit 1"#,
+        )
+        .fetch_optional(connection)
+        .await?;
+        let Some(newest) = newest else {
+            return Ok(None);
+        };
+        let here = self.vault().clock().now();
+        if newest.checkpoint_time > DbTime::from(here).after(CLOCKS_APART.unsigned_abs()) {
+            return Err(VaultError::CheckpointAhead {
+                tenant: newest.tenant_id.into(),
+                checkpoint_no: newest.checkpoint_no,
+                here,
+            });
+        }
+        Ok(Some(newest.checkpoint_time))
+    }
+
     async fn checkpoint(&self, tenant: TenantId, through: Option<Date>) -> Result<i64, VaultError> {
         let vault = self.vault();
         // No two checkpoints of any tenants have one time, whatever the clock does.
-        let last =
-            sqlx::query_scalar!(r#"select max(checkpoint_time) as "time: DbTime" from checkpoint"#)
-                .fetch_one(vault.pool())
-                .await?;
+        let last = self
+            .newest_time(&mut *vault.pool().acquire().await?)
+            .await?;
         let (mut transaction, _, locked) =
             vault.lock_any_tenant(self.begin().await?, tenant).await?;
         let keys = locked.keys();

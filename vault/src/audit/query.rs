@@ -1,4 +1,5 @@
-//! Reading records, for people. Each query leaves a record of itself before it is answered.
+//! Reading records, for people. Each query leaves a record of itself before it is answered, but
+//! for a look on from within the last minute that found nothing, or only that others looked.
 //!
 //! Names are those of the rows with these ids, which may be changed by whoever writes the
 //! database; `verify` is for finding out whether the records are.
@@ -19,6 +20,9 @@ use crate::vault::Vault;
 /// Records that commit late have a time a little in the past: whoever goes on after the last page
 /// looks so far back again.
 const LATE: Duration = Duration::from_secs(10);
+/// Who looks on from here on, and finds nothing, leaves no record; anybody can write such a cursor,
+/// but not ask about more by it.
+const LOOKED_ON: Duration = Duration::from_secs(60);
 /// A query that takes longer is given up: then nothing was told, and nothing is on record.
 const BEGIN_BOUNDED: &str = "begin; set local statement_timeout = '30s'";
 /// No name or claim is longer, in bytes.
@@ -47,6 +51,9 @@ pub enum AuditFilterError {
     /// A cursor that no page had.
     #[error("cursor is that of the page before, unchanged")]
     Cursor,
+    /// A time that the database does not know.
+    #[error("{0} is later than 4713 BC")]
+    Time(&'static str),
 }
 
 /// Where a page ended.
@@ -74,7 +81,7 @@ impl Position {
             chain: parts.next()?.parse().ok()?,
             record_no: parts.next()?.parse().ok()?,
         };
-        parts.next().is_none().then_some(position)
+        (parts.next().is_none() && position.time.is_storable()).then_some(position)
     }
 
     fn text(self) -> String {
@@ -98,6 +105,11 @@ impl TryFrom<AuditQuery> for AuditFilter {
         let outcome = query.outcome.as_deref();
         if outcome.is_some_and(|outcome| Outcome::parse(outcome).is_none()) {
             return Err(AuditFilterError::Outcome);
+        }
+        for (name, time) in [("since", query.since), ("until", query.until)] {
+            if !time.is_none_or(|time| DbTime::from(time).is_storable()) {
+                return Err(AuditFilterError::Time(name));
+            }
         }
         let limit = query.limit.unwrap_or(LARGEST_PAGE);
         if !(1..=LARGEST_PAGE).contains(&limit) {
@@ -143,11 +155,15 @@ impl AuditFilter {
             .join(" ")
     }
 
-    /// Whether a page is worth a record: a later look that found nothing, or only that others
-    /// looked, is not, or looking on would never find nothing.
-    fn is_recorded(&self, found: &[AccessRecord]) -> bool {
+    /// Whether a page is worth a record: looking on from within the last minute is not, when it
+    /// found nothing, or only that others looked, or looking on would never find nothing.
+    fn is_recorded(&self, now: DbTime, found: &[AccessRecord]) -> bool {
         let told = |record: &AccessRecord| record.outcome != Outcome::Queried.as_str();
-        self.cursor.is_none() || found.iter().any(told)
+        let looks_on = !self.query.newest_first
+            && self
+                .cursor
+                .is_some_and(|cursor| cursor.time > now.before(LOOKED_ON));
+        !looks_on || found.iter().any(told)
     }
 }
 
@@ -314,7 +330,7 @@ impl Vault {
             }
         };
         let records: Vec<AccessRecord> = rows.into_iter().map(AccessRecord::from).collect();
-        if filter.is_recorded(&records) {
+        if filter.is_recorded(now, &records) {
             let record = Record::of_person(Outcome::Queried, person, filter.kinds(), now);
             let chain = tenant.uuid();
             append(&mut transaction, tenant.keys(), chain, vec![record]).await?;
@@ -344,14 +360,11 @@ impl Vault {
         let row = sqlx::query_as!(
             Row,
             r#"select r.recorded_time as "recorded_time: DbTime", r.count, r.outcome,
-                      coalesce(r.user_name, u.name) as "user?",
-                      coalesce(r.token_name, t.name) as "token?", r.version,
+                      r.user_name as "user?", r.token_name as "token?", r.version,
                       r.service_account_name, i.pod_name as "pod?", r.app_name, r.purpose,
                       r.first_time as "first_time: DbTime", r.last_time as "last_time: DbTime",
                       r.decision_id, r.code, r.reason, r.person, r.chain_id, r.record_no
                from access_record r
-               left join token_user u on u.tenant_id = r.tenant_id and u.user_uid = r.user_uid
-               left join token t on t.tenant_id = r.tenant_id and t.token_id = r.token_id
                left join incarnation i
                    on i.tenant_id = r.tenant_id and i.incarnation_id = r.chain_id
                where r.tenant_id = $1 and r.decision_id = $2 and r.outcome = 'Denied'
@@ -406,6 +419,30 @@ mod tests {
             "1.00000000-0000-0000-0000-000000000005.1.1",
         ] {
             assert_eq!(Position::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_time_that_the_database_does_not_know_is_refused() {
+        let refused = |query| AuditFilter::try_from(query).err();
+        let before = "-009000-01-01T00:00:00Z".parse().unwrap();
+        let query = AuditQuery {
+            since: Some(before),
+            ..AuditQuery::default()
+        };
+        assert_eq!(refused(query), Some(AuditFilterError::Time("since")));
+        let query = AuditQuery {
+            until: Some(before),
+            ..AuditQuery::default()
+        };
+        assert_eq!(refused(query), Some(AuditFilterError::Time("until")));
+        for micros in [i64::MIN, -9_000_000_000_000_000_000, i64::MAX] {
+            let position = Position::before(DbTime::from_micros(micros));
+            let query = AuditQuery {
+                cursor: Some(position.text()),
+                ..AuditQuery::default()
+            };
+            assert_eq!(refused(query), Some(AuditFilterError::Cursor));
         }
     }
 

@@ -99,7 +99,6 @@ impl Record {
     ) -> Self {
         Self {
             service_account_name: person.account(),
-            app_name: "kubectl bursar".to_owned(),
             purpose: purpose.into(),
             person: Some(person.name.to_string()),
             ..Self::new(outcome, now, now)

@@ -14,8 +14,8 @@ use crate::controllers::Controllers;
 use crate::db_time::db_now;
 use crate::error::VaultError;
 
-/// So far ahead of this machine's clock may the database's be.
-const CLOCKS_APART: SignedDuration = SignedDuration::from_hours(1);
+/// So far ahead of this machine's clock may the database's be, and what it wrote.
+pub(super) const CLOCKS_APART: SignedDuration = SignedDuration::from_hours(1);
 
 impl Controllers {
     /// Drops the records of all days behind the retention, and what tells of nothing else;
@@ -41,8 +41,9 @@ impl Controllers {
         Ok(days.len())
     }
 
-    /// What is dropped by a clock that ran ahead does not come back.
-    fn check_clock(&self, database: Option<Timestamp>) -> Result<(), VaultError> {
+    /// What is dropped by a clock that ran ahead does not come back, nor does a checkpoint
+    /// of its time go away.
+    pub(super) fn check_clock(&self, database: Option<Timestamp>) -> Result<(), VaultError> {
         let here = self.vault().clock().now();
         let database = database.unwrap_or(Timestamp::MAX);
         if database.duration_since(here) > CLOCKS_APART {

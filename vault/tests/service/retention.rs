@@ -347,7 +347,7 @@ async fn who_holds_the_end_of_a_chain_to_add_to_it_is_ahead_of_retention() {
 }
 
 /// A machine whose clock is so far from the true time.
-struct Off(SignedDuration);
+pub(crate) struct Off(pub(crate) SignedDuration);
 
 impl Clock for Off {
     #[expect(clippy::disallowed_methods, reason = "the true time is the machine's")]

@@ -195,6 +195,8 @@ async fn what_a_person_did_is_on_record_with_the_names_of_all() {
     };
     assert_eq!(queried.purpose, "audit user");
     assert_eq!(queried.person.as_deref(), Some("ana@example.com"));
+    // By which program is not known.
+    assert_eq!(queried.app_name, "");
 }
 
 #[tokio::test]
@@ -239,6 +241,49 @@ async fn who_follows_misses_nothing_that_is_committed_late() {
     }
     assert_eq!(found.get(..3), Some([1, 2, 3].as_slice()));
     assert!(found.contains(&7), "{found:?}");
+}
+
+#[tokio::test]
+async fn no_query_hides_behind_a_cursor_that_no_page_had() {
+    let fixture = Fixture::new("made_up_cursor").await;
+    let tenant = fixture.tenant("team").await;
+    let cursor = |micros: i64| Some(format!("{micros}.00000000-0000-0000-0000-000000000000.0"));
+    // The beginning of 2000, and of 2100.
+    let (past, future) = (cursor(0), cursor(3_155_760_000_000_000));
+    let made_up = [
+        // Who looked; whether somebody read.
+        AuditQuery {
+            cursor: past.clone(),
+            ..of_outcome("Queried")
+        },
+        AuditQuery {
+            cursor: past.clone(),
+            follow: true,
+            ..of_outcome("Served")
+        },
+        // All before a time that is to come.
+        AuditQuery {
+            cursor: future,
+            newest_first: true,
+            ..of_outcome("Queried")
+        },
+    ];
+    let recorded = "select count(*) from access_record where outcome = 'Queried'";
+    for (before, query) in (0..).zip(made_up) {
+        fixture.audit(&tenant, query).await;
+        assert_eq!(fixture.count(recorded).await, before + 1);
+    }
+    // Who follows from a time long ago is on record once.
+    let mut query = AuditQuery {
+        cursor: past,
+        follow: true,
+        ..of_outcome("Served")
+    };
+    let before = fixture.count(recorded).await;
+    for _ in 0..3 {
+        query.cursor = fixture.audit(&tenant, query.clone()).await.cursor;
+        assert_eq!(fixture.count(recorded).await, before + 1);
+    }
 }
 
 #[tokio::test]

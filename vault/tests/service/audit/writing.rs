@@ -1,14 +1,17 @@
 //! Chains, checkpoints and boundaries as they are written.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use bursar_vault::{Category, Wrong};
+use bursar_vault::{Category, VaultError, Wrong};
+use jiff::SignedDuration;
 use jiff::civil::Date;
 use tokio::sync::watch;
 use tonic::Code;
 
 use super::{Scene, holder};
-use crate::support::Bed;
+use crate::retention::Off;
+use crate::support::{Bed, try_open_at};
 
 #[tokio::test]
 async fn a_log_that_is_being_written_verifies() {
@@ -128,13 +131,18 @@ async fn a_boundary_that_goes_further_than_a_checkpoint_long_after_its_day_is_fo
     let ahead = "update checkpoint set checkpoint_time = now() + interval '4 days'
                  where not TENANT";
     scene.bed.tamper(&scene.filled(ahead)).await;
-    let controllers = &scene.bed.controllers;
+    // The machine's clock is as far ahead.
+    let clock = Arc::new(Off(SignedDuration::from_hours(4 * 24)));
+    let url = &scene.bed.database.runtime_url;
+    let vault = try_open_at(url, Duration::from_secs(60), clock).await;
+    let vault = vault.unwrap();
+    let controllers = vault.controllers(vault.take_term().await.unwrap());
     controllers.checkpoint_all().await.unwrap();
     let bound = controllers.checkpoint_boundary(tenant, today).await;
     assert_eq!(bound.unwrap(), 4);
     assert_eq!(scene.verify_of(&scene.team, None).await.first_bad, None);
     scene.holders[0].serve(1).await;
-    let bound = scene.bed.controllers.checkpoint_boundary(tenant, today);
+    let bound = controllers.checkpoint_boundary(tenant, today);
     assert_eq!(bound.await.unwrap(), 5);
     let bad = scene.verify_of(&scene.team, None).await.first_bad.unwrap();
     let wrong = Wrong::BoundaryTooLate {
@@ -145,6 +153,66 @@ async fn a_boundary_that_goes_further_than_a_checkpoint_long_after_its_day_is_fo
         (bad.chain_id, bad.record_no, bad.wrong),
         (Some(scene.chain()), Some(7), wrong)
     );
+    scene.replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_false_time_of_one_checkpoint_is_not_handed_on_to_others() {
+    let scene = Scene::new("audit_false_checkpoint").await;
+    let checkpoints = "select count(*) from checkpoint";
+    let before = scene.bed.count(checkpoints).await;
+    for (time, is_believed) in [
+        ("'infinity'", false),
+        ("now() + interval '4 days'", false),
+        ("now() + interval '30 min'", true),
+    ] {
+        let ahead = format!("update checkpoint set checkpoint_time = {time} where not TENANT");
+        assert_eq!(scene.bed.tamper(&scene.filled(&ahead)).await, 1);
+        // Whether or not there is one to be written.
+        for _ in 0..2 {
+            let other = scene.other.tenant.id();
+            match scene.bed.controllers.checkpoint_all().await {
+                Err(VaultError::CheckpointAhead {
+                    tenant,
+                    checkpoint_no,
+                    ..
+                }) => assert_eq!((tenant, checkpoint_no, is_believed), (other, 1, false)),
+                written => assert!(written.unwrap().anchor.is_some() && is_believed, "{time}"),
+            }
+            let written = if is_believed { before + 1 } else { before };
+            assert_eq!(scene.bed.count(checkpoints).await, written);
+        }
+    }
+    let drop_head = scene.filled("delete from audit_chain where not TENANT");
+    scene.bed.tamper(&drop_head).await;
+    let ahead = "update checkpoint set checkpoint_time = 'infinity' where not TENANT";
+    scene.bed.tamper(&scene.filled(ahead)).await;
+    let nothing_moved = scene.bed.controllers.checkpoint_all().await;
+    assert!(matches!(
+        nothing_moved,
+        Err(VaultError::CheckpointAhead { .. })
+    ));
+    scene.replica.stop().await;
+}
+
+#[tokio::test]
+async fn no_checkpoint_is_written_by_a_clock_of_the_database_that_runs_ahead() {
+    let mut scene = Scene::new("audit_clocks_apart").await;
+    scene.holders[0].serve(1).await;
+    let url = &scene.bed.database.runtime_url;
+    for (minutes, is_written) in [(-90, false), (-30, true)] {
+        let clock = Arc::new(Off(SignedDuration::from_mins(minutes)));
+        let vault = try_open_at(url, Duration::from_secs(60), clock).await;
+        let vault = vault.unwrap();
+        let controllers = vault.controllers(vault.take_term().await.unwrap());
+        let written = controllers.checkpoint_all().await;
+        match written {
+            Err(VaultError::ClocksApart { .. }) => assert!(!is_written),
+            other => assert!(other.is_ok() && is_written),
+        }
+        let checkpoints = scene.bed.count("select count(*) from checkpoint").await;
+        assert_eq!(checkpoints, if is_written { 4 } else { 3 });
+    }
     scene.replica.stop().await;
 }
 
