@@ -60,22 +60,31 @@ pub(crate) async fn keep_checkpoints(context: Arc<Context>, namespace: String) {
     let mut told = None;
     loop {
         tokio::time::sleep(context.timing.audit_checkpoint).await;
-        match checkpoint(&context, &namespace).await {
-            Ok(()) => told = None,
-            Err(AnchorError::Vault(error)) if error.category() == Category::Superseded => {
+        let limit = context.timing.audit_checkpoint_limit;
+        let attempt = tokio::time::timeout(limit, checkpoint(&context, &namespace)).await;
+        let failure = match attempt {
+            Ok(Ok(())) => {
+                context.metrics.checkpointed(context.clock.now());
+                told = None;
+                continue;
+            }
+            Ok(Err(AnchorError::Vault(error))) if error.category() == Category::Superseded => {
                 context.superseded.stop();
                 return;
             }
-            Err(error) => {
-                context.metrics.checkpoints_failed(1);
-                let line = error.to_string();
-                if told.as_ref() == Some(&line) {
-                    tracing::debug!("still: {line}");
-                } else {
-                    tracing::error!("{line}");
-                    told = Some(line);
-                }
-            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!(
+                "checkpoints were not written and bound within {} s: see whether the database and \
+                 the API server answer",
+                limit.as_secs()
+            ),
+        };
+        context.metrics.checkpoints_failed(1);
+        if told.as_ref() == Some(&failure) {
+            tracing::debug!("still: {failure}");
+        } else {
+            tracing::error!("{failure}");
+            told = Some(failure);
         }
     }
 }

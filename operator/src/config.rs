@@ -102,6 +102,9 @@ pub struct Timing {
     /// Between two checkpoints of the audit, at least: what is cut from it in between, and the
     /// heads of its chains set back, is not noticed.
     pub audit_checkpoint: Duration,
+    /// When an attempt at them is given up: a connection that only seems to be there would
+    /// otherwise be the end of them.
+    pub audit_checkpoint_limit: Duration,
     /// Between two looks for records behind the retention: they are dropped by whole days.
     pub retention_check: Duration,
     /// The first pause after an object failed; doubled by each further failure.
@@ -120,6 +123,7 @@ impl Default for Timing {
             quota_check: Duration::from_secs(30),
             use_check: Duration::from_secs(30),
             audit_checkpoint: Duration::from_secs(60),
+            audit_checkpoint_limit: Duration::from_secs(240),
             retention_check: Duration::from_secs(3600),
             first_retry: Duration::from_secs(1),
             longest_retry: Duration::from_secs(300),

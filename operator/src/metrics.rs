@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use http::StatusCode;
+use jiff::Timestamp;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -31,6 +32,7 @@ pub(crate) struct Metrics {
     quotas: Family<QuotaLabels, Gauge>,
     failed_retention: Counter,
     failed_checkpoints: Counter,
+    last_checkpoint: Gauge,
     people_requests: Family<PeopleLabels, Counter>,
     people_crowded_sources: Counter,
 }
@@ -51,6 +53,7 @@ impl Metrics {
             quotas: Family::default(),
             failed_retention: Counter::default(),
             failed_checkpoints: Counter::default(),
+            last_checkpoint: Gauge::default(),
             people_requests: Family::default(),
             people_crowded_sources: Counter::default(),
         };
@@ -106,6 +109,12 @@ impl Metrics {
             "Checkpoints of the audit that were not written, or not bound outside the database",
             self.failed_checkpoints.clone(),
         );
+        registry.register_with_unit(
+            "last_checkpoint_timestamp",
+            "When the checkpoints of the audit were last up to date and bound outside the database",
+            Unit::Seconds,
+            self.last_checkpoint.clone(),
+        );
         registry.register(
             "people_requests",
             "What people asked, and the class of the answer's status",
@@ -156,6 +165,11 @@ impl Metrics {
     /// So many checkpoints of the audit were not written, or not bound outside the database.
     pub(crate) fn checkpoints_failed(&self, count: u32) {
         self.failed_checkpoints.inc_by(count.into());
+    }
+
+    /// The checkpoints of the audit were up to date and bound outside the database at this time.
+    pub(crate) fn checkpointed(&self, time: Timestamp) {
+        self.last_checkpoint.set(time.as_second());
     }
 
     /// Counts one answer to a person.
@@ -237,7 +251,7 @@ mod tests {
         let text = metrics.encode().unwrap();
         let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
         let types: Vec<(&str, &str)> = types.filter_map(|line| line.split_once(' ')).collect();
-        assert_eq!(types.len(), 11, "{types:?}");
+        assert_eq!(types.len(), 12, "{types:?}");
         for (name, type_) in types {
             let suffix = if type_ == "counter" { "_total" } else { "" };
             let row = format!("| `{name}{suffix}` | {type_} |");

@@ -23,7 +23,7 @@ const IDLE: Duration = Duration::from_secs(2);
 /// An allowance that is being served from.
 pub(crate) struct Allowance {
     id: String,
-    version: u32,
+    version: (TokenId, TokenVersion),
     lease: Lease,
     /// When its use began.
     began: BootTime,
@@ -137,7 +137,7 @@ impl Allowance {
         drop(plaintext);
         Ok(Self {
             id: granted.allowance_id,
-            version: granted.version,
+            version: (context.token, context.version),
             began: asked.sent,
             lease: Lease::new(
                 asked.sent,

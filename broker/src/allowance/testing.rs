@@ -70,8 +70,16 @@ pub(crate) fn tenant() -> TenantId {
 
 /// A grant for a minute, as the vault would give it.
 pub(crate) fn granted(allowance_id: &str, units: u32, value: &[u8]) -> Granted {
-    let token = TokenId::generate(&SystemRandom).unwrap();
-    let version = TokenVersion::FIRST;
+    granted_version(allowance_id, units, value, TokenVersion::FIRST)
+}
+
+pub(crate) fn granted_version(
+    allowance_id: &str,
+    units: u32,
+    value: &[u8],
+    version: TokenVersion,
+) -> Granted {
+    let token: TokenId = "0d2f6a1e-3c5d-4b62-9f3b-2d1c0e9a8b7d".parse().unwrap();
     let context = ValueContext {
         tenant: tenant(),
         token,

@@ -1,7 +1,9 @@
-//! A way to the API server on which news of namespaces can be held back.
+//! A way to the API server on which some of its answers can be held back.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::StreamExt;
 use http::header::HOST;
@@ -18,10 +20,21 @@ use tokio::sync::watch;
 
 type Body = UnsyncBoxBody<Bytes, kube::Error>;
 
+/// What binds the checkpoints of the audit.
+const CHECKPOINT: &str = "/api/v1/namespaces/bursar-system/configmaps/bursar-audit-checkpoint";
+
 /// Passes requests on to the API server, with the rights of whom it was made for.
 pub(crate) struct Relay {
     address: SocketAddr,
-    flows: watch::Sender<bool>,
+    flows: watch::Sender<Flows>,
+    held: Arc<AtomicUsize>,
+}
+
+/// What is answered.
+#[derive(Clone, Copy)]
+struct Flows {
+    namespaces: bool,
+    checkpoint: bool,
 }
 
 impl Relay {
@@ -30,9 +43,18 @@ impl Relay {
         let client = Client::try_from(api_server).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let flows = watch::Sender::new(true);
-        tokio::spawn(relay_all(listener, client, flows.subscribe()));
-        Self { address, flows }
+        let flows = watch::Sender::new(Flows {
+            namespaces: true,
+            checkpoint: true,
+        });
+        let held = Arc::new(AtomicUsize::new(0));
+        let means = (client, flows.subscribe(), Arc::clone(&held));
+        tokio::spawn(relay_all(listener, means));
+        Self {
+            address,
+            flows,
+            held,
+        }
     }
 
     /// How to reach it.
@@ -42,32 +64,50 @@ impl Relay {
 
     /// The watch of namespaces tells nothing from now on.
     pub(crate) fn hold_namespaces(&self) {
-        self.flows.send_replace(false);
+        self.flows.send_modify(|flows| flows.namespaces = false);
     }
 
     /// It tells all that it has not told yet.
     pub(crate) fn let_namespaces_through(&self) {
-        self.flows.send_replace(true);
+        self.flows.send_modify(|flows| flows.namespaces = true);
+    }
+
+    /// Who asks for what binds the checkpoints waits from now on.
+    pub(crate) fn hold_checkpoint(&self) {
+        self.flows.send_modify(|flows| flows.checkpoint = false);
+    }
+
+    /// How often somebody did.
+    pub(crate) fn held(&self) -> usize {
+        self.held.load(Ordering::SeqCst)
+    }
+
+    /// They are answered.
+    pub(crate) fn let_checkpoint_through(&self) {
+        self.flows.send_modify(|flows| flows.checkpoint = true);
     }
 }
 
-async fn relay_all(listener: TcpListener, client: Client, flows: watch::Receiver<bool>) {
+type Means = (Client, watch::Receiver<Flows>, Arc<AtomicUsize>);
+
+async fn relay_all(listener: TcpListener, means: Means) {
     while let Ok((stream, _)) = listener.accept().await {
-        let (client, flows) = (client.clone(), flows.clone());
+        let means = means.clone();
         let service = service_fn(move |request| {
-            let (client, flows) = (client.clone(), flows.clone());
-            async move { Ok::<_, Infallible>(relay(request, client, flows).await) }
+            let means = means.clone();
+            async move { Ok::<_, Infallible>(relay(request, means).await) }
         });
         let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
         tokio::spawn(connection);
     }
 }
 
-async fn relay(
-    request: Request<Incoming>,
-    client: Client,
-    flows: watch::Receiver<bool>,
-) -> Response<Body> {
+async fn relay(request: Request<Incoming>, (client, mut flows, held): Means) -> Response<Body> {
+    if request.uri().path() == CHECKPOINT && !flows.borrow().checkpoint {
+        held.fetch_add(1, Ordering::SeqCst);
+        // An error: the relay is gone, and what is left may go on.
+        let _ = flows.wait_for(|flows| flows.checkpoint).await;
+    }
     let watches = request
         .uri()
         .query()
@@ -90,12 +130,11 @@ async fn relay(
 }
 
 /// The same, but nothing while it is held.
-fn held_back(body: kube::client::Body, flows: watch::Receiver<bool>) -> Body {
+fn held_back(body: kube::client::Body, flows: watch::Receiver<Flows>) -> Body {
     let frames = BodyStream::new(body).then(move |frame| {
         let mut flows = flows.clone();
         async move {
-            // An error: the relay is gone, and what is left may go on.
-            let _ = flows.wait_for(|flows| *flows).await;
+            let _ = flows.wait_for(|flows| flows.namespaces).await;
             frame
         }
     });

@@ -2,12 +2,15 @@
 //! outside the database.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use bursar_operator::Machine;
 use bursar_testbed::until;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::DeleteParams;
 
+use crate::api_server::Relay;
 use crate::database::Rows;
 use crate::operator::{LIMIT, PAUSE, operator};
 use crate::people::{database, tenant, with_token};
@@ -22,6 +25,44 @@ async fn checkpoint_after(rows: &Rows, before: i64) -> i64 {
         (newest > before).then_some(newest)
     });
     newer.await.unwrap()
+}
+
+#[tokio::test]
+async fn an_api_server_that_never_answers_is_asked_again_and_the_time_of_the_last_checkpoint_tells()
+{
+    let operator = operator().await;
+    let _taken = operator.take().await;
+    operator.stop().await;
+    let machine = operator.machine().await;
+    let relay = Relay::to(machine.kubernetes.clone()).await;
+    let mut config = operator.config();
+    config.timing.audit_checkpoint_limit = Duration::from_secs(3);
+    let kubernetes = relay.config();
+    let machine = Machine {
+        kubernetes,
+        ..machine
+    };
+    operator.start_with(config, machine).await;
+    let last = async || {
+        let name = "bursar_last_checkpoint_timestamp_seconds";
+        operator.metric(name).await
+    };
+    let held = async |times: usize| {
+        let held = until(LIMIT, PAUSE, async || (relay.held() >= times).then_some(()));
+        held.await.expect("it was not asked again");
+    };
+
+    relay.hold_checkpoint();
+    held(1).await;
+    let before = last().await;
+    held(2).await;
+    assert_eq!(last().await, before);
+    relay.let_checkpoint_through();
+    let goes_on = until(LIMIT, PAUSE, async || (last().await > before).then_some(()));
+    goes_on.await.expect("no checkpoint since");
+
+    operator.stop().await;
+    operator.start().await;
 }
 
 #[tokio::test]

@@ -139,7 +139,12 @@ impl Operator {
 
     /// Starts it on another machine, and waits until it is ready.
     pub(crate) async fn start_on(&self, machine: Machine) {
-        let running = Running::start(self.config(), machine);
+        self.start_with(self.config(), machine).await;
+    }
+
+    /// The same with other settings.
+    pub(crate) async fn start_with(&self, config: Config, machine: Machine) {
+        let running = Running::start(config, machine);
         *self.running.lock().await = Some(running);
         let ready = until(LIMIT, PAUSE, async || {
             self.page("readyz").await.filter(|page| page == "ok\n")

@@ -57,8 +57,9 @@ impl Mischief {
         self.resume_those_due(bed);
         let fault = self.fault();
         println!("faults: round {round}: {fault:?}");
-        self.count(&format!("{fault:?}"));
-        self.do_it(bed, fault).await;
+        if self.do_it(bed, fault).await {
+            self.count(&format!("{fault:?}"));
+        }
         if self.dice.one_in(2) {
             let used = bed.journal.received();
             let change = bed.limits.change(&mut self.dice, used).await;
@@ -88,7 +89,8 @@ impl Mischief {
         unreachable!("the weights add up to their sum")
     }
 
-    async fn do_it(&mut self, bed: &mut Bed, fault: Fault) {
+    /// Whether there was something that it could happen to.
+    async fn do_it(&mut self, bed: &mut Bed, fault: Fault) -> bool {
         let pod = self.dice.below(bed.pods.len());
         let replica = self.dice.below(bed.replicas.len());
         match fault {
@@ -105,7 +107,7 @@ impl Mischief {
             Fault::BackendKilled => {
                 let role = bed.database.runtime_role.clone();
                 let pick = self.dice.below(1_000);
-                bed.testbed.postgres().kill_backend(&role, pick);
+                return bed.testbed.postgres().kill_backend(&role, pick);
             }
             Fault::PostgresStopped => {
                 bed.testbed.postgres().stop();
@@ -119,16 +121,19 @@ impl Mischief {
             }
             Fault::BrokerPaused => {
                 // At most half of them.
-                if self.paused.len() * 2 < bed.pods.len() && !self.paused.contains_key(&pod) {
-                    bed.pods[pod].pause();
-                    self.paused.insert(pod, Instant::now() + LONG);
+                let has_room = self.paused.len() * 2 < bed.pods.len();
+                if !has_room || self.paused.contains_key(&pod) {
+                    return false;
                 }
+                bed.pods[pod].pause();
+                self.paused.insert(pod, Instant::now() + LONG);
             }
             Fault::AnswersLost => {
                 let link = bed.pods[pod].vault.clone();
                 link.lose_answers(self.a_while(20, 700)).await;
             }
         }
+        true
     }
 
     fn resume_those_due(&mut self, bed: &mut Bed) {

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use bursar_seal::TokenVersion;
 use bursar_wire::v1alpha1::Granted;
 use bursar_wire::v1alpha1::grant_response::Answer;
 use futures::FutureExt as _;
 
 use super::LATELY;
 use super::scene::{Scene, counted, ids};
-use crate::allowance::testing::granted;
+use crate::allowance::testing::{granted, granted_version};
 use crate::clock::Clock as _;
 
 impl Scene {
@@ -66,13 +67,12 @@ fn the_forecast_of_a_successor_begins_with_its_use() {
 
 #[test]
 fn a_newer_version_is_served_at_once() {
+    let second = TokenVersion::FIRST.next().unwrap();
+    let newer = granted_version("a2", 4, b"newer", second);
     let mut scene = Scene::new();
-    let newer = Granted {
-        version: 2,
-        ..counted("a2", 4)
-    };
-    scene.hold_both(newer.clone());
-    assert_eq!(scene.report(), (3, ids(&["a1"])));
+    scene.hold_both(Granted { counted: true, ..newer });
+    assert_eq!(scene.value().as_deref(), Some("newer"));
+    assert_eq!(scene.report(), (4, ids(&["a1"])));
 
     // Told of it first.
     let mut scene = Scene::new();
