@@ -14,6 +14,7 @@ use super::entitlement::{Barred, Reader, Refusal};
 use super::error::CallError;
 use super::grant::{Entitled, entitled};
 use super::incarnation::{Claimed, Running};
+use super::report::{self, Place};
 use super::snapshot::Snapshot;
 use super::watchers::WatcherId;
 use crate::audit::{Outcome, Record};
@@ -140,10 +141,11 @@ impl VaultService {
     pub(crate) async fn explain(
         &self,
         claimed: &Claimed,
-        told: &[v1alpha1::Denial],
+        request: &v1alpha1::ReportRequest,
     ) -> Result<Vec<Record>, CallError> {
         // One that is ill-formed ends the incarnation where the report is taken.
-        let Ok(told) = told.iter().map(Told::read).collect::<Result<Vec<_>, _>>() else {
+        let denials = request.denials.iter();
+        let Ok(told) = denials.map(Told::read).collect::<Result<Vec<_>, _>>() else {
             return Ok(Vec::new());
         };
         if told.is_empty() {
@@ -151,6 +153,10 @@ impl VaultService {
         }
         let mut connection = self.vault().pool().acquire().await?;
         let running = self.lock(&mut connection, claimed).await?;
+        // What was taken before, or is out of order now, will not be recorded.
+        if !matches!(report::place(&running, request)?, Place::Next) {
+            return Ok(Vec::new());
+        }
         let room = usize::from(DENIALS_AN_HOUR) - taken(&mut connection, claimed, &running).await?;
         let mut reader = Reader {
             tenant: &claimed.tenant,
@@ -161,7 +167,9 @@ impl VaultService {
         let mut records = Vec::new();
         for told in told.into_iter().take(room) {
             let reason = match told.code.as_str() {
-                FORBIDDEN => reason(&mut reader, &running, &told, &mut standings).await?,
+                FORBIDDEN => {
+                    reason(&mut reader, (claimed.id, &running), &told, &mut standings).await?
+                }
                 _ => None,
             };
             records.push(told.record(&running, reason));
@@ -177,7 +185,7 @@ type Standings = HashMap<(UserName, Option<TokenName>, bool), Standing>;
 
 async fn reason(
     reader: &mut Reader<'_>,
-    running: &Running,
+    (id, running): (WatcherId, &Running),
     told: &Told,
     known: &mut Standings,
 ) -> Result<Option<DenialReason>, CallError> {
@@ -194,11 +202,6 @@ async fn reason(
             let standing = match reads {
                 true => {
                     let token = told.token.as_ref();
-                    let id = running.incarnation.id;
-                    let id = WatcherId {
-                        tenant: reader.tenant.id(),
-                        incarnation: id,
-                    };
                     let snapshot = Snapshot::read(reader.connection, id, user, token).await?;
                     let snapshot = snapshot.ok_or(CallError::Unauthenticated)?;
                     standing(entitled(reader, account, user, token, snapshot).await?)
