@@ -182,7 +182,6 @@ impl VaultService {
             last_request_no: row.last_request_no,
             now: row.began,
         };
-        self.in_time(&running)?;
         let head = match (row.head_no, row.head_time, row.head_mac) {
             (Some(record_no), Some(recorded_time), Some(mac)) => Head {
                 record_no,

@@ -152,7 +152,7 @@ impl VaultService {
             return Ok(Vec::new());
         }
         let mut connection = self.vault().pool().acquire().await?;
-        let running = self.lock(&mut connection, claimed).await?;
+        let running = self.lock_late(&mut connection, claimed).await?;
         // What was taken before, or is out of order now, will not be recorded.
         if !matches!(report::place(&running, request)?, Place::Next) {
             return Ok(Vec::new());
