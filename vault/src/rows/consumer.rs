@@ -4,7 +4,7 @@ use bursar_seal::{RowWriter, TokenId};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{AuthenticatedRow, authentic, authenticate};
+use super::{AuthenticatedRow, authentic, authenticate, mac_columns};
 use crate::integrity::IntegrityFailure;
 use crate::names::{Purpose, ServiceAccountName};
 use crate::tenant_keys::TenantKeys;
@@ -57,9 +57,7 @@ impl Consumer {
             key_version: 0,
             mac: Vec::new(),
         };
-        authenticate(row, keys.newest(), |row, version, mac| {
-            (row.key_version, row.mac) = (version, mac)
-        })
+        authenticate(row, keys.newest())
     }
 }
 
@@ -183,21 +181,10 @@ impl ConsumerRow {
 
 impl AuthenticatedRow for ConsumerRow {
     const TABLE: &'static str = "consumer";
-
-    fn tenant_id(&self) -> Uuid {
-        self.tenant_id
-    }
+    mac_columns!();
 
     fn row_key(&self) -> String {
         format!("{}/{}", self.token_id, self.service_account_name)
-    }
-
-    fn key_version(&self) -> i32 {
-        self.key_version
-    }
-
-    fn mac(&self) -> &[u8] {
-        &self.mac
     }
 
     fn content(&self) -> RowWriter {

@@ -5,7 +5,7 @@ use bursar_seal::RowWriter;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{AuthenticatedRow, authentic, authenticate, text_enum};
+use super::{AuthenticatedRow, authentic, authenticate, mac_columns, text_enum};
 use crate::db_time::DbTime;
 use crate::integrity::IntegrityFailure;
 use crate::names::{Counter, IdempotencyKey, ServiceAccountName, UserUid};
@@ -137,9 +137,7 @@ impl Counting {
             key_version: 0,
             mac: Vec::new(),
         };
-        let row = authenticate(row, keys.newest(), |row, version, mac| {
-            (row.key_version, row.mac) = (version, mac);
-        });
+        let row = authenticate(row, keys.newest());
         sqlx::query!(
             "update idempotency_key set answer = $6, key_version = $7, mac = $8
              where tenant_id = $1 and user_uid = $2 and service_account_name = $3
@@ -181,22 +179,11 @@ impl IdempotencyKeyRow {
 
 impl AuthenticatedRow for IdempotencyKeyRow {
     const TABLE: &'static str = "idempotency_key";
-
-    fn tenant_id(&self) -> Uuid {
-        self.tenant_id
-    }
+    mac_columns!();
 
     fn row_key(&self) -> String {
         let (user, account) = (self.user_uid, &self.service_account_name);
         format!("{user}/{account}/{}/{}", self.counter, self.idempotency_key)
-    }
-
-    fn key_version(&self) -> i32 {
-        self.key_version
-    }
-
-    fn mac(&self) -> &[u8] {
-        &self.mac
     }
 
     fn content(&self) -> RowWriter {

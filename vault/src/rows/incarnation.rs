@@ -8,7 +8,7 @@
 use bursar_seal::RowWriter;
 use uuid::Uuid;
 
-use super::{AuthenticatedRow, authentic, authenticate};
+use super::{AuthenticatedRow, authentic, authenticate, mac_columns};
 use crate::db_time::DbTime;
 use crate::integrity::IntegrityFailure;
 use crate::names::ServiceAccountName;
@@ -63,13 +63,7 @@ impl Incarnation {
             key_version: 0,
             mac: Vec::new(),
         };
-        authenticate(
-            row,
-            key.unwrap_or_else(|| keys.newest()),
-            |row, version, mac| {
-                (row.key_version, row.mac) = (version, mac);
-            },
-        )
+        authenticate(row, key.unwrap_or_else(|| keys.newest()))
     }
 }
 
@@ -98,21 +92,10 @@ impl IncarnationRow {
 
 impl AuthenticatedRow for IncarnationRow {
     const TABLE: &'static str = "incarnation";
-
-    fn tenant_id(&self) -> Uuid {
-        self.tenant_id
-    }
+    mac_columns!();
 
     fn row_key(&self) -> String {
         format!("{}", self.incarnation_id)
-    }
-
-    fn key_version(&self) -> i32 {
-        self.key_version
-    }
-
-    fn mac(&self) -> &[u8] {
-        &self.mac
     }
 
     fn content(&self) -> RowWriter {

@@ -52,6 +52,8 @@ pub trait AuthenticatedRow {
     fn key_version(&self) -> i32;
     /// The MAC found in the row.
     fn mac(&self) -> &[u8];
+    /// Puts another one in its place, made under that version of the key.
+    fn set_mac(&mut self, key_version: i32, mac: Vec<u8>);
     /// All deciding columns in a fixed order. `key_version` is not among them:
     /// the MAC's key is derived from it.
     fn content(&self) -> RowWriter;
@@ -73,15 +75,10 @@ pub(crate) fn authentic<R: AuthenticatedRow>(
     }
 }
 
-/// Gives `row` its MAC under `key`. `set` puts key version and MAC into their
-/// columns.
-pub(crate) fn authenticate<R: AuthenticatedRow>(
-    mut row: R,
-    key: &TenantKey,
-    set: impl FnOnce(&mut R, i32, Vec<u8>),
-) -> R {
+/// Gives `row` its MAC under `key`.
+pub(crate) fn authenticate<R: AuthenticatedRow>(mut row: R, key: &TenantKey) -> R {
     let mac = key.row_mac().mac(&row.content()).to_vec();
-    set(&mut row, key.version().into(), mac);
+    row.set_mac(key.version().into(), mac);
     row
 }
 
@@ -90,6 +87,28 @@ pub(crate) fn authenticate<R: AuthenticatedRow>(
 pub(crate) fn raise(epoch: i64) -> i64 {
     epoch.checked_add(1).unwrap_or(1)
 }
+
+/// What an `AuthenticatedRow` says of the columns that each of them has.
+macro_rules! mac_columns {
+    () => {
+        fn tenant_id(&self) -> uuid::Uuid {
+            self.tenant_id
+        }
+
+        fn key_version(&self) -> i32 {
+            self.key_version
+        }
+
+        fn mac(&self) -> &[u8] {
+            &self.mac
+        }
+
+        fn set_mac(&mut self, key_version: i32, mac: Vec<u8>) {
+            (self.key_version, self.mac) = (key_version, mac);
+        }
+    };
+}
+pub(crate) use mac_columns;
 
 /// Gives a text enum its two directions.
 macro_rules! text_enum {

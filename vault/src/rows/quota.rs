@@ -6,7 +6,7 @@ use bursar_seal::{RowWriter, TokenId};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{AuthenticatedRow, authentic, authenticate, text_enum};
+use super::{AuthenticatedRow, authentic, authenticate, mac_columns, text_enum};
 use crate::integrity::IntegrityFailure;
 use crate::names::{Counter, QuotaId, QuotaName, ServiceAccountName, UserUid};
 use crate::tenant_keys::TenantKeys;
@@ -147,9 +147,7 @@ impl Quota {
             key_version: 0,
             mac: Vec::new(),
         };
-        authenticate(row, keys.newest(), |row, version, mac| {
-            (row.key_version, row.mac) = (version, mac);
-        })
+        authenticate(row, keys.newest())
     }
 }
 
@@ -222,21 +220,10 @@ impl QuotaRow {
 
 impl AuthenticatedRow for QuotaRow {
     const TABLE: &'static str = "quota";
-
-    fn tenant_id(&self) -> Uuid {
-        self.tenant_id
-    }
+    mac_columns!();
 
     fn row_key(&self) -> String {
         format!("{}", self.quota_id)
-    }
-
-    fn key_version(&self) -> i32 {
-        self.key_version
-    }
-
-    fn mac(&self) -> &[u8] {
-        &self.mac
     }
 
     fn content(&self) -> RowWriter {

@@ -7,7 +7,7 @@ use bursar_seal::RowWriter;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{AuthenticatedRow, authentic, authenticate};
+use super::{AuthenticatedRow, authentic, authenticate, mac_columns};
 use crate::integrity::IntegrityFailure;
 use crate::names::QuotaId;
 use crate::tenant_keys::TenantKeys;
@@ -49,9 +49,7 @@ impl QuotaSet {
             key_version: 0,
             mac: Vec::new(),
         };
-        authenticate(row, keys.newest(), |row, version, mac| {
-            (row.key_version, row.mac) = (version, mac);
-        })
+        authenticate(row, keys.newest())
     }
 }
 
@@ -89,21 +87,10 @@ impl QuotaSetRow {
 
 impl AuthenticatedRow for QuotaSetRow {
     const TABLE: &'static str = "quota_set";
-
-    fn tenant_id(&self) -> Uuid {
-        self.tenant_id
-    }
+    mac_columns!();
 
     fn row_key(&self) -> String {
         format!("{}", self.tenant_id)
-    }
-
-    fn key_version(&self) -> i32 {
-        self.key_version
-    }
-
-    fn mac(&self) -> &[u8] {
-        &self.mac
     }
 
     fn content(&self) -> RowWriter {

@@ -4,7 +4,7 @@ use bursar_seal::{RowWriter, TenantKey};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{AuthenticatedRow, authenticate};
+use super::{AuthenticatedRow, authenticate, mac_columns};
 use crate::db_time::DbTime;
 use crate::names::{Namespace, NamespaceUid};
 
@@ -25,9 +25,7 @@ pub struct TenantRow {
 impl TenantRow {
     /// With its MAC under `key`.
     pub(crate) fn authenticated(self, key: &TenantKey) -> Self {
-        authenticate(self, key, |row, version, mac| {
-            (row.key_version, row.mac) = (version, mac)
-        })
+        authenticate(self, key)
     }
 
     pub(crate) async fn by_id(
@@ -119,21 +117,10 @@ impl TenantRow {
 
 impl AuthenticatedRow for TenantRow {
     const TABLE: &'static str = "tenant";
-
-    fn tenant_id(&self) -> Uuid {
-        self.tenant_id
-    }
+    mac_columns!();
 
     fn row_key(&self) -> String {
         format!("{}", self.tenant_id)
-    }
-
-    fn key_version(&self) -> i32 {
-        self.key_version
-    }
-
-    fn mac(&self) -> &[u8] {
-        &self.mac
     }
 
     fn content(&self) -> RowWriter {

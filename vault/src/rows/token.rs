@@ -4,7 +4,7 @@ use bursar_seal::{RowWriter, TokenId, TokenVersion};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{AuthenticatedRow, authentic, authenticate, raise, text_enum};
+use super::{AuthenticatedRow, authentic, authenticate, mac_columns, raise, text_enum};
 use crate::db_time::DbTime;
 use crate::integrity::IntegrityFailure;
 use crate::names::{Provider, TokenName, UserUid};
@@ -125,9 +125,7 @@ impl TokenRow {
     }
 
     fn authenticated(self, keys: &TenantKeys) -> Self {
-        authenticate(self, keys.newest(), |row, version, mac| {
-            (row.key_version, row.mac) = (version, mac);
-        })
+        authenticate(self, keys.newest())
     }
 
     /// The token of an id, deleted or not.
@@ -259,21 +257,10 @@ fn version(number: i32) -> Option<Option<TokenVersion>> {
 
 impl AuthenticatedRow for TokenRow {
     const TABLE: &'static str = "token";
-
-    fn tenant_id(&self) -> Uuid {
-        self.tenant_id
-    }
+    mac_columns!();
 
     fn row_key(&self) -> String {
         format!("{}", self.token_id)
-    }
-
-    fn key_version(&self) -> i32 {
-        self.key_version
-    }
-
-    fn mac(&self) -> &[u8] {
-        &self.mac
     }
 
     fn content(&self) -> RowWriter {

@@ -4,7 +4,7 @@ use bursar_seal::RowWriter;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{AuthenticatedRow, authentic, authenticate, raise, text_enum};
+use super::{AuthenticatedRow, authentic, authenticate, mac_columns, raise, text_enum};
 use crate::db_time::DbTime;
 use crate::integrity::IntegrityFailure;
 use crate::names::{Email, UserName, UserUid};
@@ -100,9 +100,7 @@ impl UserRow {
     }
 
     fn authenticated(self, keys: &TenantKeys) -> Self {
-        authenticate(self, keys.newest(), |row, version, mac| {
-            (row.key_version, row.mac) = (version, mac);
-        })
+        authenticate(self, keys.newest())
     }
 
     /// The user of a UID, deleted or not.
@@ -187,21 +185,10 @@ impl UserRow {
 
 impl AuthenticatedRow for UserRow {
     const TABLE: &'static str = "token_user";
-
-    fn tenant_id(&self) -> Uuid {
-        self.tenant_id
-    }
+    mac_columns!();
 
     fn row_key(&self) -> String {
         format!("{}", self.user_uid)
-    }
-
-    fn key_version(&self) -> i32 {
-        self.key_version
-    }
-
-    fn mac(&self) -> &[u8] {
-        &self.mac
     }
 
     fn content(&self) -> RowWriter {

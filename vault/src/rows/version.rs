@@ -7,7 +7,7 @@ use bursar_seal::{
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{AuthenticatedRow, authentic, authenticate, text_enum};
+use super::{AuthenticatedRow, authentic, authenticate, mac_columns, text_enum};
 use crate::db_time::DbTime;
 use crate::integrity::IntegrityFailure;
 use crate::tenant_keys::TenantKeys;
@@ -342,29 +342,16 @@ impl VersionRow {
         let key = keys
             .of_version(self.key_version)
             .unwrap_or_else(|| keys.newest());
-        authenticate(self, key, |row, version, mac| {
-            (row.key_version, row.mac) = (version, mac)
-        })
+        authenticate(self, key)
     }
 }
 
 impl AuthenticatedRow for VersionRow {
     const TABLE: &'static str = "token_version";
-
-    fn tenant_id(&self) -> Uuid {
-        self.tenant_id
-    }
+    mac_columns!();
 
     fn row_key(&self) -> String {
         format!("{}/{}", self.token_id, self.version)
-    }
-
-    fn key_version(&self) -> i32 {
-        self.key_version
-    }
-
-    fn mac(&self) -> &[u8] {
-        &self.mac
     }
 
     // Key and value are sealed for this place anyway; under the MAC a change to

@@ -4,7 +4,7 @@ use bursar_seal::RowWriter;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{AuthenticatedRow, authentic, authenticate};
+use super::{AuthenticatedRow, authentic, authenticate, mac_columns};
 use crate::integrity::IntegrityFailure;
 use crate::names::{ServiceAccountName, UserUid};
 use crate::tenant_keys::TenantKeys;
@@ -43,9 +43,7 @@ impl Workload {
             key_version: 0,
             mac: Vec::new(),
         };
-        authenticate(row, keys.newest(), |row, version, mac| {
-            (row.key_version, row.mac) = (version, mac)
-        })
+        authenticate(row, keys.newest())
     }
 }
 
@@ -140,21 +138,10 @@ impl WorkloadRow {
 
 impl AuthenticatedRow for WorkloadRow {
     const TABLE: &'static str = "workload";
-
-    fn tenant_id(&self) -> Uuid {
-        self.tenant_id
-    }
+    mac_columns!();
 
     fn row_key(&self) -> String {
         format!("{}/{}", self.user_uid, self.service_account_name)
-    }
-
-    fn key_version(&self) -> i32 {
-        self.key_version
-    }
-
-    fn mac(&self) -> &[u8] {
-        &self.mac
     }
 
     fn content(&self) -> RowWriter {

@@ -16,10 +16,12 @@ use uuid::Uuid;
 use super::VaultService;
 use super::denial;
 use super::describe_quotas::quota_uses;
-use super::entitlement::{Barred, Exhausted, Reader, Refusal};
+use super::entitlement::{Barred, Exhausted, Refusal};
 use super::error::CallError;
 use super::incarnation::Claimed;
 use super::metrics;
+use super::reader::Reader;
+use super::wish::user_name;
 use crate::names::{Counter, IdempotencyKey, ServiceAccountName, UserName};
 use crate::quotas::{self, Charge, Concern, Stored, UsageId};
 use crate::rows::{Claim, Counting, Enforcement, IdempotencyKeyRow, Operation};
@@ -96,11 +98,7 @@ impl VaultService {
         )
         .fetch_optional(&mut *transaction)
         .await?;
-        let mut reader = Reader {
-            tenant,
-            connection: &mut transaction,
-            failures: Vec::new(),
-        };
+        let mut reader = Reader::new(tenant, &mut transaction);
         let decision = decide(&mut reader, &service_account, wish, quota_set).await?;
         let failures = reader.failures;
         if let Decision::Counted(_) = &decision {
@@ -122,8 +120,7 @@ impl Wish {
         let amount = (1..=MOST_UNITS).contains(&request.amount);
         Ok(Self {
             operation,
-            user: UserName::try_from(request.user_id)
-                .map_err(|_| CallError::Malformed("user_id is not the name of a TokenUser"))?,
+            user: user_name(request.user_id)?,
             counter: counter.filter(Counter::is_own).ok_or(CallError::Malformed(
                 "counter is not one of a workload's own",
             ))?,
@@ -146,8 +143,8 @@ async fn decide(
     wish: &Wish,
     quota_set: Option<String>,
 ) -> Result<Decision, CallError> {
-    let user = match reader.account(&wish.user, service_account, None).await? {
-        Ok(account) => account.user,
+    let user = match reader.user(&wish.user, service_account).await? {
+        Ok(user) => user,
         Err(barred) => return Ok(Decision::Denied(Refusal::Forbidden(barred))),
     };
     let counting = Counting {

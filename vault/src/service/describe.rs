@@ -5,12 +5,13 @@ use bursar_wire::v1alpha1::{self, denied};
 
 use super::VaultService;
 use super::denial;
-use super::entitlement::{Account, Reader, Refusal, Visible};
+use super::entitlement::{Account, Refusal, Visible};
 use super::error::CallError;
 use super::incarnation::Claimed;
+use super::reader::Reader;
 use super::unix_ms;
+use super::wish::user_name;
 use crate::db_time::DbTime;
-use crate::names::UserName;
 use crate::rows::Version;
 
 impl VaultService {
@@ -19,17 +20,12 @@ impl VaultService {
         claimed: Claimed,
         request: v1alpha1::DescribeUserRequest,
     ) -> Result<v1alpha1::DescribeUserResponse, CallError> {
-        let user = UserName::try_from(request.user_id)
-            .map_err(|_| CallError::Malformed("user_id is not the name of a TokenUser"))?;
+        let user = user_name(request.user_id)?;
         let mut connection = self.vault().pool().acquire().await?;
         let running = self.lock(&mut connection, &claimed).await?;
         let service_account = running.incarnation.service_account_name;
-        let mut reader = Reader {
-            tenant: &claimed.tenant,
-            connection: &mut connection,
-            failures: Vec::new(),
-        };
-        let account = reader.account(&user, &service_account, None).await?;
+        let mut reader = Reader::new(&claimed.tenant, &mut connection);
+        let account = reader.account(&user, &service_account).await?;
         let described = match account {
             Ok(account) => Ok(summaries(&mut reader, account, running.now).await?),
             Err(barred) => Err(Refusal::Forbidden(barred)),

@@ -8,10 +8,12 @@ use bursar_wire::v1alpha1::{DescribeQuotasRequest, DescribeQuotasResponse, Quota
 
 use super::VaultService;
 use super::denial;
-use super::entitlement::{Barred, Reader, Refusal};
+use super::entitlement::{Barred, Refusal};
 use super::error::CallError;
 use super::incarnation::Claimed;
+use super::reader::Reader;
 use super::unix_ms;
+use super::wish::user_name;
 use crate::names::{ServiceAccountName, TokenName, UserName};
 use crate::quotas::{self, Concern, Stored, UsageId, Use};
 use crate::rows::{Enforcement, Subject};
@@ -22,16 +24,11 @@ impl VaultService {
         claimed: Claimed,
         request: DescribeQuotasRequest,
     ) -> Result<DescribeQuotasResponse, CallError> {
-        let user = UserName::try_from(request.user_id)
-            .map_err(|_| CallError::Malformed("user_id is not the name of a TokenUser"))?;
+        let user = user_name(request.user_id)?;
         let mut connection = self.vault().pool().acquire().await?;
         let running = self.lock(&mut connection, &claimed).await?;
         let service_account = running.incarnation.service_account_name;
-        let mut reader = Reader {
-            tenant: &claimed.tenant,
-            connection: &mut connection,
-            failures: Vec::new(),
-        };
+        let mut reader = Reader::new(&claimed.tenant, &mut connection);
         let described = describe(&mut reader, &user, &service_account).await?;
         let failures = reader.failures;
         let answer = match described {
@@ -58,7 +55,7 @@ async fn describe(
     name: &UserName,
     service_account: &ServiceAccountName,
 ) -> Result<Result<Quotas, Barred>, CallError> {
-    let account = match reader.account(name, service_account, None).await? {
+    let account = match reader.account(name, service_account).await? {
         Ok(account) => account,
         Err(barred) => return Ok(Err(barred)),
     };

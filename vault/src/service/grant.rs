@@ -26,10 +26,11 @@ use uuid::Uuid;
 
 use super::VaultService;
 use super::answer::{Allowance, Attempt, Decision, again, deny};
-use super::entitlement::{Barred, Reader, Refusal, Visible};
+use super::entitlement::{Barred, Refusal, Visible};
 use super::error::CallError;
 use super::incarnation::{Claimed, Shown};
 use super::metrics;
+use super::reader::Reader;
 use super::snapshot::Snapshot;
 use super::stages::Stage;
 use super::turns::Turn;
@@ -159,11 +160,7 @@ impl VaultService {
         let snapshot = snapshot.ok_or(CallError::Unauthenticated)?;
         let asker = self.asker(connection, shown, &snapshot).await?;
         wish.check_number(asker.last_request_no)?;
-        let mut reader = Reader {
-            tenant: &asker.tenant,
-            connection,
-            failures: Vec::new(),
-        };
+        let mut reader = Reader::new(&asker.tenant, connection);
         let (user, account) = (&wish.user, &asker.service_account);
         let entitled = entitled(&mut reader, account, user, token, snapshot).await?;
         let failures = reader.failures;

@@ -6,12 +6,12 @@
 //! | call | module | rules |
 //! |---|---|---|
 //! | Attach | `attach`, `jwt`, `limit`, `pods` | local verification, then a review by the API server; one live incarnation for each pod |
-//! | Grant | `grant`, `snapshot`, `entitlement`, `answer`, `ask_back` | three round trips: read, commit, read again in a new snapshot; then answer |
+//! | Grant | `grant`, `snapshot`, `reader`, `entitlement`, `answer`, `ask_back` | three round trips: read, commit, read again in a new snapshot; then answer |
 //! | Report | `report`, `account`, `why` | each batch once and in order, or the incarnation is fenced |
 //! | Watch | `watch`, `watchers`, `feed` | register, read what was missed, then tell what happens |
-//! | DescribeUser | `describe`, `entitlement` | metadata only |
-//! | Consume, Release | `count`, `entitlement` | counted and its answer kept in one transaction |
-//! | DescribeQuotas | `describe_quotas`, `entitlement` | what concerns this user and caller |
+//! | DescribeUser | `describe`, `reader`, `entitlement` | metadata only |
+//! | Consume, Release | `count`, `reader` | counted and its answer kept in one transaction |
+//! | DescribeQuotas | `describe_quotas`, `reader` | what concerns this user and caller |
 //!
 //! Every call but Attach proves its incarnation (`incarnation`). Deciding rows
 //! are read and verified for each call; nothing that decides is cached but the
@@ -42,6 +42,7 @@ mod metrics;
 mod places;
 mod pod;
 mod pods;
+mod reader;
 mod refusals;
 mod report;
 mod server;

@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::entitlement::AccountRows;
+use super::reader::AccountRows;
 use super::watchers::WatcherId;
 use crate::db_time::DbTime;
 use crate::names::{TokenName, UserName};

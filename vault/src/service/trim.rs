@@ -3,6 +3,7 @@
 //! Any replica trims: one tenant and one batch a transaction, and rows that another
 //! one or a call has are skipped, so that no grant waits for it.
 
+use sqlx::postgres::PgQueryResult;
 use uuid::Uuid;
 
 use super::VaultService;
@@ -42,18 +43,17 @@ impl VaultService {
     }
 
     async fn trim_tenant(&self, tenant: Uuid) -> Result<(), CallError> {
-        while self.trim_allowances(tenant).await? {}
-        while self.trim_incarnations(tenant).await? {}
-        while self.trim_windows(tenant).await? {}
+        while is_full(&self.trim_allowances(tenant).await?) {}
+        while is_full(&self.trim_incarnations(tenant).await?) {}
+        while is_full(&self.trim_windows(tenant).await?) {}
         Ok(())
     }
 
     /// Allowances a day after their end: closed ones, but for the answer that their
     /// incarnation may ask for again; and all of an incarnation that has been over
-    /// for a day, since until then it may account for what lapsed. True when there
-    /// may be more.
-    async fn trim_allowances(&self, tenant: Uuid) -> Result<bool, CallError> {
-        let done = sqlx::query!(
+    /// for a day, since until then it may account for what lapsed.
+    async fn trim_allowances(&self, tenant: Uuid) -> Result<PgQueryResult, sqlx::Error> {
+        sqlx::query!(
             "with ended as (
                  select a.allowance_id from allowance a
                  join incarnation i on i.tenant_id = a.tenant_id
@@ -75,14 +75,13 @@ impl VaultService {
             BATCH,
         )
         .execute(self.vault().pool())
-        .await?;
-        Ok(is_full(done.rows_affected()))
+        .await
     }
 
     /// Incarnations that are over, once retention has dropped their last record:
     /// until then they tell which pod it was.
-    async fn trim_incarnations(&self, tenant: Uuid) -> Result<bool, CallError> {
-        let done = sqlx::query!(
+    async fn trim_incarnations(&self, tenant: Uuid) -> Result<PgQueryResult, sqlx::Error> {
+        sqlx::query!(
             "delete from incarnation
              where tenant_id = $1 and incarnation_id in (
                  select i.incarnation_id from incarnation i
@@ -100,13 +99,12 @@ impl VaultService {
             BATCH,
         )
         .execute(self.vault().pool())
-        .await?;
-        Ok(is_full(done.rows_affected()))
+        .await
     }
 
     /// Windows of a quota that ended as long ago as records are kept.
-    async fn trim_windows(&self, tenant: Uuid) -> Result<bool, CallError> {
-        let done = sqlx::query!(
+    async fn trim_windows(&self, tenant: Uuid) -> Result<PgQueryResult, sqlx::Error> {
+        sqlx::query!(
             "delete from quota_window
              where tenant_id = $1 and (usage_id, window_no) in (
                  select w.usage_id, w.window_no from quota_window w
@@ -122,11 +120,11 @@ impl VaultService {
             BATCH,
         )
         .execute(self.vault().pool())
-        .await?;
-        Ok(is_full(done.rows_affected()))
+        .await
     }
 }
 
-const fn is_full(deleted: u64) -> bool {
-    deleted >= BATCH.unsigned_abs()
+/// Whether there may be more.
+fn is_full(batch: &PgQueryResult) -> bool {
+    batch.rows_affected() >= BATCH.unsigned_abs()
 }

@@ -10,10 +10,11 @@ use sqlx::PgConnection;
 
 use super::VaultService;
 use super::account::Untrue;
-use super::entitlement::{Barred, Reader, Refusal};
+use super::entitlement::{Barred, Refusal};
 use super::error::CallError;
 use super::grant::{Entitled, entitled};
 use super::incarnation::{Claimed, Running};
+use super::reader::Reader;
 use super::report::{self, Place};
 use super::snapshot::Snapshot;
 use super::watchers::WatcherId;
@@ -158,11 +159,7 @@ impl VaultService {
             return Ok(Vec::new());
         }
         let room = usize::from(DENIALS_AN_HOUR) - taken(&mut connection, claimed, &running).await?;
-        let mut reader = Reader {
-            tenant: &claimed.tenant,
-            connection: &mut connection,
-            failures: Vec::new(),
-        };
+        let mut reader = Reader::new(&claimed.tenant, &mut connection);
         let mut standings = HashMap::new();
         let mut records = Vec::new();
         for told in told.into_iter().take(room) {
@@ -207,7 +204,7 @@ async fn reason(
                     standing(entitled(reader, account, user, token, snapshot).await?)
                 }
                 false => {
-                    let barred = reader.account(user, account, None).await?.err();
+                    let barred = reader.user(user, account).await?.err();
                     barred.map_or(Standing::May(None), |it| Standing::Refused(it.into()))
                 }
             };

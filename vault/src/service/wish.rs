@@ -27,8 +27,7 @@ impl Wish {
         let units = request.want.clamp(1, MOST_UNITS);
         Ok(Self {
             number: number.ok_or(CallError::Malformed("request_no begins at 1"))?,
-            user: UserName::try_from(request.user_id)
-                .map_err(|_| CallError::Malformed("user_id is not the name of a TokenUser"))?,
+            user: user_name(request.user_id)?,
             token: token.map_err(|_| CallError::Malformed("token is not a StoredToken's name"))?,
             // At most 5,000.
             units: units.cast_signed(),
@@ -47,4 +46,10 @@ impl Wish {
             last: last.unsigned_abs(),
         })
     }
+}
+
+/// The name of the user that a request is about.
+pub(crate) fn user_name(user_id: String) -> Result<UserName, CallError> {
+    UserName::try_from(user_id)
+        .map_err(|_| CallError::Malformed("user_id is not the name of a TokenUser"))
 }

@@ -1,8 +1,5 @@
 //! Forged, expired and foreign broker tokens: all refused, and with one answer.
 
-use std::cell::RefCell;
-use std::io::{self, Write};
-
 use bursar_wire::v1alpha1::AttachRequest;
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -12,6 +9,7 @@ use tonic::Code;
 use crate::support::Bed;
 use crate::support::broker::Broker;
 use crate::support::cluster::{Cluster, IssuerKey, Pod, issuer, now};
+use crate::thread_log::ThreadLog;
 
 /// A token that must be refused, and what is wrong with it.
 type Forged = (&'static str, String);
@@ -89,23 +87,6 @@ async fn what_people_show_is_for_their_tools_and_has_not_expired() {
     replica.stop().await;
 }
 
-thread_local! {
-    /// What is logged on this thread: a test, and its replicas, have one of their own.
-    static LOG: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-struct ThreadLog;
-
-impl Write for ThreadLog {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        LOG.with_borrow_mut(|log| log.write(line))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn the_log_says_once_why_tokens_are_refused_and_never_what_they_are() {
     tracing_subscriber::fmt()
@@ -125,7 +106,7 @@ async fn the_log_says_once_why_tokens_are_refused_and_never_what_they_are() {
     }
     replica.stop().await;
 
-    let log = String::from_utf8(LOG.take()).unwrap();
+    let log = ThreadLog::take();
     let said: Vec<_> = log
         .lines()
         .filter(|line| line.contains("a broker's token was refused"))

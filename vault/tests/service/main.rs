@@ -37,6 +37,8 @@ mod silent;
 mod specs;
 mod support;
 mod sweep;
+#[path = "../shared/thread_log.rs"]
+mod thread_log;
 mod told;
 mod transport;
 mod trim;

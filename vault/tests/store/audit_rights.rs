@@ -1,13 +1,11 @@
 //! What somebody with the vault's own connection to the database cannot do to the audit.
 
-use std::cell::RefCell;
-use std::io::{self, Write};
-
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tracing_subscriber::fmt;
 use uuid::Uuid;
 
 use crate::fixture::Fixture;
+use crate::thread_log::ThreadLog;
 
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
 
@@ -313,23 +311,6 @@ async fn every_function_that_runs_as_the_owner_says_where_it_looks_and_is_not_ev
     }
 }
 
-thread_local! {
-    /// What is logged on this thread.
-    static LOG: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-struct ThreadLog;
-
-impl Write for ThreadLog {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        LOG.with_borrow_mut(|log| log.write(line))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn a_role_that_may_change_or_remove_anything_of_the_audit_is_warned_of() {
     let log = fmt().with_ansi(false).with_writer(|| ThreadLog).finish();
@@ -337,11 +318,9 @@ async fn a_role_that_may_change_or_remove_anything_of_the_audit_is_warned_of() {
     let fixture = Fixture::new("too_much").await;
     let role = &fixture.database.runtime_role;
     let warned = async || {
-        LOG.take();
+        ThreadLog::take();
         fixture.restarted().await;
-        String::from_utf8(LOG.take())
-            .unwrap()
-            .contains("may edit the audit")
+        ThreadLog::take().contains("may edit the audit")
     };
     assert!(!warned().await);
     for right in [

@@ -46,10 +46,7 @@ fn of_outcome(outcome: &str) -> AuditQuery {
 
 #[tokio::test]
 async fn a_token_revoked_by_a_person_stays_so_whatever_its_spec_says() {
-    let fixture = Fixture::new("by_api").await;
-    let tenant = fixture.tenant("team").await;
-    let ana = fixture.user(&tenant, "ana").await;
-    let spec = token("github", &ana);
+    let (fixture, tenant, spec) = Fixture::with_token("by_api").await;
     fixture.apply(&tenant, &spec, "one").await.unwrap();
     fixture.apply(&tenant, &spec, "two").await.unwrap();
     let head = fixture.head(&tenant).await;
@@ -92,10 +89,7 @@ async fn a_token_revoked_by_a_person_stays_so_whatever_its_spec_says() {
 
 #[tokio::test]
 async fn the_stricter_of_spec_and_person_holds() {
-    let fixture = Fixture::new("stricter").await;
-    let tenant = fixture.tenant("team").await;
-    let ana = fixture.user(&tenant, "ana").await;
-    let mut spec = token("github", &ana);
+    let (fixture, tenant, mut spec) = Fixture::with_token("stricter").await;
     for value in ["one", "two", "three"] {
         fixture.apply(&tenant, &spec, value).await.unwrap();
     }
@@ -263,10 +257,7 @@ async fn a_query_that_was_given_up_is_told_apart_from_a_database_that_is_away() 
 
 #[tokio::test]
 async fn a_query_that_never_ends_is_given_up_and_leaves_no_record() {
-    let fixture = Fixture::new("never_ends").await;
-    let tenant = fixture.tenant("team").await;
-    let ana = fixture.user(&tenant, "ana").await;
-    let spec = token("github", &ana);
+    let (fixture, tenant, spec) = Fixture::with_token("never_ends").await;
     fixture.apply(&tenant, &spec, "one").await.unwrap();
     fixture.revoke(&tenant, None).await.unwrap();
     for statement in [

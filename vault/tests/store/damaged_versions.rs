@@ -68,10 +68,7 @@ async fn a_time_that_somebody_else_set_destroys_no_key() {
 
 #[tokio::test]
 async fn more_damaged_versions_than_one_batch_do_not_keep_the_others_from_being_shredded() {
-    let fixture = Fixture::new("many_damaged").await;
-    let tenant = fixture.tenant("team").await;
-    let ana = fixture.user(&tenant, "ana").await;
-    let spec = token("github", &ana);
+    let (fixture, tenant, spec) = Fixture::with_token("many_damaged").await;
     fixture.apply(&tenant, &spec, "one").await.unwrap();
     fixture
         .controllers
@@ -95,10 +92,7 @@ async fn more_damaged_versions_than_one_batch_do_not_keep_the_others_from_being_
 
 #[tokio::test]
 async fn a_false_fingerprint_is_not_remembered_when_it_is_revoked() {
-    let fixture = Fixture::new("false_fingerprint").await;
-    let tenant = fixture.tenant("team").await;
-    let ana = fixture.user(&tenant, "ana").await;
-    let mut spec = token("github", &ana);
+    let (fixture, tenant, mut spec) = Fixture::with_token("false_fingerprint").await;
     for value in ["one", "two", "three"] {
         fixture.apply(&tenant, &spec, value).await.unwrap();
     }
@@ -163,10 +157,7 @@ async fn deletion_ends_damaged_versions_and_makes_none_of_them_believable() {
 
 #[tokio::test]
 async fn a_damaged_version_of_a_token_that_went_back_in_time_is_met_once() {
-    let fixture = Fixture::new("back_and_damaged").await;
-    let tenant = fixture.tenant("team").await;
-    let ana = fixture.user(&tenant, "ana").await;
-    let spec = token("github", &ana);
+    let (fixture, tenant, spec) = Fixture::with_token("back_and_damaged").await;
     fixture.apply(&tenant, &spec, "one").await.unwrap();
     fixture
         .tamper("create table old_token as table token")

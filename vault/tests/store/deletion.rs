@@ -38,10 +38,7 @@ async fn openable(fixture: &Fixture, tenant: &Tenant) -> usize {
 
 #[tokio::test]
 async fn retain_is_dead_at_once_and_keeps_the_keys_for_seven_days() {
-    let fixture = Fixture::new("retain").await;
-    let tenant = fixture.tenant("team").await;
-    let ana = fixture.user(&tenant, "ana").await;
-    let spec = token("github", &ana);
+    let (fixture, tenant, spec) = Fixture::with_token("retain").await;
     fixture.apply(&tenant, &spec, "one").await.unwrap();
     fixture.apply(&tenant, &spec, "two").await.unwrap();
 
@@ -102,10 +99,7 @@ async fn when_the_seven_days_are_over_the_keys_are_destroyed() {
 
 #[tokio::test]
 async fn the_keys_of_a_retired_tenant_are_destroyed_in_time_too() {
-    let fixture = Fixture::new("sweep_retired").await;
-    let tenant = fixture.tenant("team").await;
-    let ana = fixture.user(&tenant, "ana").await;
-    let spec = token("github", &ana);
+    let (fixture, tenant, spec) = Fixture::with_token("sweep_retired").await;
     fixture.apply(&tenant, &spec, "hunter2").await.unwrap();
     fixture
         .controllers
@@ -150,10 +144,7 @@ async fn a_tenant_whose_keys_cannot_be_had_does_not_keep_the_others_from_being_s
 
 #[tokio::test]
 async fn after_shred_nothing_in_the_table_opens() {
-    let fixture = Fixture::new("shred").await;
-    let tenant = fixture.tenant("team").await;
-    let ana = fixture.user(&tenant, "ana").await;
-    let spec = token("github", &ana);
+    let (fixture, tenant, spec) = Fixture::with_token("shred").await;
     fixture.apply(&tenant, &spec, "one").await.unwrap();
     fixture.apply(&tenant, &spec, "two").await.unwrap();
     assert_eq!(openable(&fixture, &tenant).await, 2);
@@ -176,10 +167,7 @@ async fn after_shred_nothing_in_the_table_opens() {
 
 #[tokio::test]
 async fn a_retained_token_can_still_be_shredded() {
-    let fixture = Fixture::new("retain_shred").await;
-    let tenant = fixture.tenant("team").await;
-    let ana = fixture.user(&tenant, "ana").await;
-    let spec = token("github", &ana);
+    let (fixture, tenant, spec) = Fixture::with_token("retain_shred").await;
     fixture.apply(&tenant, &spec, "hunter2").await.unwrap();
     for policy in [DeletionPolicy::Retain, DeletionPolicy::Shred] {
         fixture
@@ -247,10 +235,7 @@ async fn deleting_what_is_not_there_is_nothing() {
 
 #[tokio::test]
 async fn a_token_applied_again_after_its_deletion_gets_a_new_version() {
-    let fixture = Fixture::new("again").await;
-    let tenant = fixture.tenant("team").await;
-    let ana = fixture.user(&tenant, "ana").await;
-    let spec = token("github", &ana);
+    let (fixture, tenant, spec) = Fixture::with_token("again").await;
     fixture.apply(&tenant, &spec, "hunter2").await.unwrap();
     fixture
         .controllers

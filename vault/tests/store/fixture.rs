@@ -43,6 +43,16 @@ impl Fixture {
         }
     }
 
+    /// The same with a namespace, the user `ana` in it, and the spec of a token of hers,
+    /// `github`, that nobody has applied yet.
+    pub(crate) async fn with_token(hint: &str) -> (Self, Tenant, TokenSpec) {
+        let fixture = Self::new(hint).await;
+        let tenant = fixture.tenant("team").await;
+        let ana = fixture.user(&tenant, "ana").await;
+        let spec = token("github", &ana);
+        (fixture, tenant, spec)
+    }
+
     /// Another process on the same database, with nothing in its memory.
     pub(crate) async fn restarted(&self) -> Vault {
         Vault::open(config(&self.database.runtime_url))

@@ -32,5 +32,7 @@ mod swaps;
 mod team;
 mod tenants;
 mod term;
+#[path = "../shared/thread_log.rs"]
+mod thread_log;
 mod tokens;
 mod users;

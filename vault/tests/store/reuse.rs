@@ -28,10 +28,7 @@ async fn epoch(fixture: &Fixture, token: TokenId) -> i64 {
 
 #[tokio::test]
 async fn a_newer_version_with_the_revoked_value_is_dead_too() {
-    let fixture = Fixture::new("newer_same").await;
-    let tenant = fixture.tenant("team").await;
-    let ana = fixture.user(&tenant, "ana").await;
-    let mut spec = token("github", &ana);
+    let (fixture, tenant, mut spec) = Fixture::with_token("newer_same").await;
     for value in ["x", "y", "x"] {
         fixture.apply(&tenant, &spec, value).await.unwrap();
     }
@@ -73,10 +70,7 @@ async fn a_newer_version_with_the_revoked_value_is_dead_too() {
 
 #[tokio::test]
 async fn an_older_version_with_the_revoked_value_is_dead_and_the_newest_is_served() {
-    let fixture = Fixture::new("between_same").await;
-    let tenant = fixture.tenant("team").await;
-    let ana = fixture.user(&tenant, "ana").await;
-    let mut spec = token("github", &ana);
+    let (fixture, tenant, mut spec) = Fixture::with_token("between_same").await;
     for value in ["x", "y", "x", "z"] {
         fixture.apply(&tenant, &spec, value).await.unwrap();
     }

@@ -8,10 +8,7 @@ use crate::fixture::{Fixture, token, user, version};
 
 #[tokio::test]
 async fn every_version_up_to_through_version_is_dead_at_once() {
-    let fixture = Fixture::new("through").await;
-    let tenant = fixture.tenant("team").await;
-    let ana = fixture.user(&tenant, "ana").await;
-    let mut spec = token("github", &ana);
+    let (fixture, tenant, mut spec) = Fixture::with_token("through").await;
     for value in ["one", "two", "three"] {
         fixture.apply(&tenant, &spec, value).await.unwrap();
     }
@@ -49,10 +46,7 @@ async fn every_version_up_to_through_version_is_dead_at_once() {
 
 #[tokio::test]
 async fn older_versions_can_be_revoked_while_the_newest_is_served() {
-    let fixture = Fixture::new("older").await;
-    let tenant = fixture.tenant("team").await;
-    let ana = fixture.user(&tenant, "ana").await;
-    let mut spec = token("github", &ana);
+    let (fixture, tenant, mut spec) = Fixture::with_token("older").await;
     fixture.apply(&tenant, &spec, "one").await.unwrap();
     fixture.apply(&tenant, &spec, "two").await.unwrap();
     spec.through_version = Some(version(1));
@@ -72,10 +66,7 @@ async fn older_versions_can_be_revoked_while_the_newest_is_served() {
 
 #[tokio::test]
 async fn a_revoked_value_is_refused_and_a_new_one_is_served() {
-    let fixture = Fixture::new("reused").await;
-    let tenant = fixture.tenant("team").await;
-    let ana = fixture.user(&tenant, "ana").await;
-    let mut spec = token("github", &ana);
+    let (fixture, tenant, mut spec) = Fixture::with_token("reused").await;
     fixture.apply(&tenant, &spec, "one").await.unwrap();
     fixture.apply(&tenant, &spec, "two").await.unwrap();
 
@@ -143,10 +134,7 @@ async fn a_revoked_value_is_refused_on_every_token_of_the_tenant_and_nowhere_els
 
 #[tokio::test]
 async fn the_next_version_comes_after_the_newest_and_the_revoked_ones() {
-    let fixture = Fixture::new("max").await;
-    let tenant = fixture.tenant("team").await;
-    let ana = fixture.user(&tenant, "ana").await;
-    let mut spec = token("github", &ana);
+    let (fixture, tenant, mut spec) = Fixture::with_token("max").await;
     spec.through_version = Some(version(3));
     let state = fixture.apply(&tenant, &spec, "one").await.unwrap();
     assert_eq!(
@@ -163,10 +151,7 @@ async fn the_next_version_comes_after_the_newest_and_the_revoked_ones() {
 
 #[tokio::test]
 async fn the_last_version_number_ends_a_token_and_not_the_controller() {
-    let fixture = Fixture::new("last").await;
-    let tenant = fixture.tenant("team").await;
-    let ana = fixture.user(&tenant, "ana").await;
-    let mut spec = token("github", &ana);
+    let (fixture, tenant, mut spec) = Fixture::with_token("last").await;
     fixture.apply(&tenant, &spec, "one").await.unwrap();
     spec.through_version = Some(version(i32::MAX.cast_unsigned()));
     let state = fixture.apply(&tenant, &spec, "two").await.unwrap();
@@ -176,10 +161,7 @@ async fn the_last_version_number_ends_a_token_and_not_the_controller() {
 
 #[tokio::test]
 async fn through_version_only_rises() {
-    let fixture = Fixture::new("rises").await;
-    let tenant = fixture.tenant("team").await;
-    let ana = fixture.user(&tenant, "ana").await;
-    let mut spec = token("github", &ana);
+    let (fixture, tenant, mut spec) = Fixture::with_token("rises").await;
     fixture.apply(&tenant, &spec, "one").await.unwrap();
     spec.through_version = Some(version(2));
     fixture.apply(&tenant, &spec, "one").await.unwrap();

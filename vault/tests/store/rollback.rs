@@ -6,10 +6,7 @@ use crate::fixture::{Fixture, token, version};
 
 #[tokio::test]
 async fn an_older_row_put_back_is_noticed_and_nothing_is_served() {
-    let fixture = Fixture::new("rollback").await;
-    let tenant = fixture.tenant("team").await;
-    let ana = fixture.user(&tenant, "ana").await;
-    let mut spec = token("github", &ana);
+    let (fixture, tenant, mut spec) = Fixture::with_token("rollback").await;
     fixture.apply(&tenant, &spec, "one").await.unwrap();
     fixture
         .tamper("create table old_token as table token")
@@ -39,10 +36,7 @@ async fn an_older_row_put_back_is_noticed_and_nothing_is_served() {
 
 #[tokio::test]
 async fn a_token_that_went_back_before_its_first_version_is_written_once() {
-    let fixture = Fixture::new("rollback_first").await;
-    let tenant = fixture.tenant("team").await;
-    let ana = fixture.user(&tenant, "ana").await;
-    let spec = token("github", &ana);
+    let (fixture, tenant, spec) = Fixture::with_token("rollback_first").await;
     fixture
         .controllers
         .apply_token(&tenant, &spec, Source::Unavailable)

@@ -55,10 +55,7 @@ async fn a_restart_with_many_tenants_does_not_wait_for_its_own_connections() {
 
 #[tokio::test]
 async fn a_write_needs_one_connection_and_no_more() {
-    let fixture = Fixture::new("one_connection").await;
-    let tenant = fixture.tenant("team").await;
-    let ana = fixture.user(&tenant, "ana").await;
-    let spec = token("github", &ana);
+    let (fixture, tenant, spec) = Fixture::with_token("one_connection").await;
     fixture.apply(&tenant, &spec, "hunter2").await.unwrap();
     fixture
         .controllers

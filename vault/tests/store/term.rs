@@ -54,10 +54,7 @@ async fn an_older_leader_writes_nothing_any_more() {
 
 #[tokio::test]
 async fn a_new_leader_waits_for_the_write_of_the_older_one_that_is_under_way() {
-    let fixture = Fixture::new("term_waits").await;
-    let tenant = fixture.tenant("team").await;
-    let ana = fixture.user(&tenant, "ana").await;
-    let spec = token("github", &ana);
+    let (fixture, tenant, spec) = Fixture::with_token("term_waits").await;
 
     let gate = fixture.hold_writes(&tenant).await;
     let stored = "select count(*) from token_version";
