@@ -14,7 +14,7 @@ target := $(or $(CARGO_TARGET_DIR),target)
 testbed := $(target)/debug/testbed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test up down bench lint fmt clippy deny drift generate build packages
+.PHONY: help demo test model up down bench lint fmt clippy deny drift generate build packages
 
 help: ## List these commands
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -25,6 +25,10 @@ demo: build ## A tour from kubectl apply to a revoked token; leaves nothing behi
 test: lint build ## Lint, then all tests on a real kube-apiserver and a real Postgres
 	@cargo test --workspace --no-run
 	@$(testbed) exec -- testbed/test.sh
+
+model: export BURSAR_MODEL_SCHEDULES ?= 5000
+model: build ## Drive the vault through BURSAR_MODEL_SCHEDULES random schedules, 5,000 unless told
+	@$(testbed) exec -- cargo test --package bursar-vault --test service model:: -- --nocapture
 
 up: build ## Start what the demo starts and leave it running: see target/testbed/env
 	@$(testbed) up

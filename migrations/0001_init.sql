@@ -249,6 +249,9 @@ create table incarnation (
     -- the second is under the MAC.
     reviewed_time timestamptz not null default now(),
     review_due_time timestamptz not null,
+    -- When its broker last came to be reviewed and the API server could not be asked: it is
+    -- not ended for that. Not authenticated: it keeps the row, and lets nobody do anything.
+    unreviewed_time timestamptz,
     -- Set when this run is over: nothing is taken from it any more.
     fenced_time timestamptz,
     last_report_seq bigint not null default 0,

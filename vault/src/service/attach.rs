@@ -166,8 +166,31 @@ impl VaultService {
             Err(CallError::ReviewUnavailable | CallError::Crowded) if !left.is_zero() => {
                 Ok(session)
             }
+            Err(error @ (CallError::ReviewUnavailable | CallError::Crowded)) => {
+                self.note_unreviewed(&session).await?;
+                Err(error)
+            }
             Err(error) => Err(error),
         }
+    }
+
+    /// Takes down that it came back, though nobody could say whether its pod still runs:
+    /// it may do nothing until somebody does, and is not ended meanwhile.
+    async fn note_unreviewed(&self, session: &Session) -> Result<(), CallError> {
+        let id = session.id();
+        let _turn = self
+            .turns()
+            .of(Caller::pod(&session.incarnation.pod_uid))
+            .await;
+        sqlx::query!(
+            "update incarnation set unreviewed_time = now()
+             where tenant_id = $1 and incarnation_id = $2 and fenced_time is null",
+            id.tenant.as_uuid(),
+            id.incarnation,
+        )
+        .execute(self.vault().pool())
+        .await?;
+        Ok(())
     }
 
     /// Asks the API server, in turn, and compares its answer with the token.

@@ -24,7 +24,7 @@ use super::reader::Reader;
 use super::wish::user_name;
 use crate::names::{Counter, IdempotencyKey, ServiceAccountName, UserName};
 use crate::quotas::{self, Charge, Concern, Stored, UsageId};
-use crate::rows::{Claim, Counting, IdempotencyKeyRow, Operation};
+use crate::rows::{Claim, Counting, Enforcement, IdempotencyKeyRow, Operation};
 use crate::tenant::Tenant;
 
 /// The most units of one request.
@@ -252,7 +252,8 @@ async fn consume(
             let usages: Vec<UsageId> = done.exhausted.into_iter().map(UsageId::from).collect();
             let limits = |concern: &&Concern<'_>| {
                 let least = charges.iter().find(|charge| charge.usage == concern.usage);
-                usages.contains(&concern.usage)
+                concern.quota.enforcement == Enforcement::Enforce
+                    && usages.contains(&concern.usage)
                     && least.is_some_and(|charge| charge.limit == Some(concern.quota.units))
             };
             let names = concerns.iter().filter(limits);

@@ -26,8 +26,8 @@ pub(crate) enum CallError {
     /// caller is told what all others are told who cannot prove themselves.
     #[error("{}", Self::Unauthenticated)]
     Damaged(IntegrityFailure),
-    /// A proven incarnation whose review is overdue. It is not over: nothing is
-    /// decided for it, or taken from it, until the API server has vouched again.
+    /// A proven incarnation whose review is overdue. It is not over: what it reports is
+    /// taken, and nothing is decided for it until the API server has vouched again.
     #[error("this pod's review is overdue: attach again with its current token")]
     Overdue,
     /// No version of the protocol is spoken by both sides.

@@ -27,7 +27,7 @@ const SOONEST_REPORT_MS: u64 = 2_000;
 const LATEST_REPORT_MS: u64 = 30_000;
 
 /// What a batch is to the ones before it.
-enum Place {
+pub(crate) enum Place {
     Next,
     /// Taken before: acknowledged again, without effect.
     Repeated,
@@ -87,7 +87,7 @@ impl VaultService {
         if request.digest != report_digest(&request.records, ids, denials) {
             return Err(CallError::Malformed("digest is not the one of the content"));
         }
-        let mut denied = self.explain(claimed, denials).await?;
+        let mut denied = self.explain(claimed, request).await?;
         let report = Report::read(request);
         let mut transaction = self.vault().begin().await?;
         let opened = self.open_report(&mut transaction, claimed, &report).await?;
@@ -181,7 +181,6 @@ impl VaultService {
             last_request_no: row.last_request_no,
             now: row.began,
         };
-        self.in_time(&running)?;
         let head = match (row.head_no, row.head_time, row.head_mac) {
             (Some(record_no), Some(recorded_time), Some(mac)) => Head {
                 record_no,
@@ -218,7 +217,11 @@ fn next_report_ms(brokers: u64) -> u64 {
     interval.clamp(SOONEST_REPORT_MS, LATEST_REPORT_MS)
 }
 
-fn place(running: &Running, request: &ReportRequest) -> Result<Place, CallError> {
+/// Where a report comes in the order of its incarnation's.
+///
+/// # Errors
+/// When it cannot come yet, or its number is none.
+pub(crate) fn place(running: &Running, request: &ReportRequest) -> Result<Place, CallError> {
     let last = running.last_report_seq;
     let seq = i64::try_from(request.seq).ok().filter(|seq| *seq > 0);
     let seq = seq.ok_or(CallError::Malformed("seq begins at 1"))?;

@@ -16,8 +16,9 @@ pub struct Settings {
     /// more than ten would be reviewed each second; the next review comes with
     /// the attach in the second half of it. 5 minutes.
     pub review_period: Duration,
-    /// How late it may be before its calls are refused until it is reviewed; the
-    /// sweep ends it soon after. 5 minutes.
+    /// How late it may be before all its calls but reports are refused until it is
+    /// reviewed; the sweep ends it soon after, unless it came back to find the API
+    /// server away. 5 minutes.
     pub review_grace: Duration,
     /// Reviews that this replica asks of the API server in a second. 20.
     pub reviews_per_second: usize,

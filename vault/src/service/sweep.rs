@@ -167,13 +167,15 @@ impl VaultService {
         Ok(())
     }
 
-    /// Ends incarnations that did not come back to be reviewed.
+    /// Ends incarnations that did not come back to be reviewed. Who comes back while the
+    /// API server is away has come back.
     async fn fence_overdue(&self) -> Result<(), CallError> {
         let grace = self.settings().review_grace.as_secs_f64();
         let tenants = sqlx::query_scalar!(
             "select distinct tenant_id from incarnation
              where fenced_time is null
-               and review_due_time + make_interval(secs => $1) < now()",
+               and greatest(review_due_time, unreviewed_time) + make_interval(secs => $1)
+                   < now()",
             grace,
         )
         .fetch_all(self.vault().pool())
@@ -185,7 +187,8 @@ impl VaultService {
                  where tenant_id = $1 and incarnation_id in (
                      select incarnation_id from incarnation
                      where tenant_id = $1 and fenced_time is null
-                       and review_due_time + make_interval(secs => $2) < now()
+                       and greatest(review_due_time, unreviewed_time)
+                           + make_interval(secs => $2) < now()
                      for no key update skip locked)",
                 tenant,
                 grace,

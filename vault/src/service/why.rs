@@ -15,6 +15,7 @@ use super::error::CallError;
 use super::grant::{Entitled, entitled};
 use super::incarnation::{Claimed, Running};
 use super::reader::Reader;
+use super::report::{self, Place};
 use super::snapshot::Snapshot;
 use super::watchers::WatcherId;
 use crate::audit::{Outcome, Record};
@@ -141,24 +142,31 @@ impl VaultService {
     pub(crate) async fn explain(
         &self,
         claimed: &Claimed,
-        told: &[v1alpha1::Denial],
+        request: &v1alpha1::ReportRequest,
     ) -> Result<Vec<Record>, CallError> {
         // One that is ill-formed ends the incarnation where the report is taken.
-        let Ok(told) = told.iter().map(Told::read).collect::<Result<Vec<_>, _>>() else {
+        let denials = request.denials.iter();
+        let Ok(told) = denials.map(Told::read).collect::<Result<Vec<_>, _>>() else {
             return Ok(Vec::new());
         };
         if told.is_empty() {
             return Ok(Vec::new());
         }
         let mut connection = self.vault().pool().acquire().await?;
-        let running = self.lock(&mut connection, claimed).await?;
+        let running = self.lock_late(&mut connection, claimed).await?;
+        // What was taken before, or is out of order now, will not be recorded.
+        if !matches!(report::place(&running, request)?, Place::Next) {
+            return Ok(Vec::new());
+        }
         let room = usize::from(DENIALS_AN_HOUR) - taken(&mut connection, claimed, &running).await?;
         let mut reader = Reader::new(&claimed.tenant, &mut connection);
         let mut standings = HashMap::new();
         let mut records = Vec::new();
         for told in told.into_iter().take(room) {
             let reason = match told.code.as_str() {
-                FORBIDDEN => reason(&mut reader, &running, &told, &mut standings).await?,
+                FORBIDDEN => {
+                    reason(&mut reader, (claimed.id, &running), &told, &mut standings).await?
+                }
                 _ => None,
             };
             records.push(told.record(&running, reason));
@@ -174,7 +182,7 @@ type Standings = HashMap<(UserName, Option<TokenName>, bool), Standing>;
 
 async fn reason(
     reader: &mut Reader<'_>,
-    running: &Running,
+    (id, running): (WatcherId, &Running),
     told: &Told,
     known: &mut Standings,
 ) -> Result<Option<DenialReason>, CallError> {
@@ -191,11 +199,6 @@ async fn reason(
             let standing = match reads {
                 true => {
                     let token = told.token.as_ref();
-                    let id = running.incarnation.id;
-                    let id = WatcherId {
-                        tenant: reader.tenant.id(),
-                        incarnation: id,
-                    };
                     let snapshot = Snapshot::read(reader.connection, id, user, token).await?;
                     let snapshot = snapshot.ok_or(CallError::Unauthenticated)?;
                     standing(entitled(reader, account, user, token, snapshot).await?)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bursar_testbed::until;
-use bursar_vault::service::Settings;
+use bursar_vault::service::{ReviewError, Settings};
 use bursar_wire::v1alpha1::denied::Code as Denied;
 use tonic::Code;
 
@@ -261,6 +261,63 @@ async fn an_incarnation_that_stays_away_is_ended() {
     assert_eq!(stays.denied("ana", None).await, Denied::Forbidden);
     usual.stop().await;
     replica.stop().await;
+}
+
+#[tokio::test]
+async fn who_comes_back_while_the_api_server_is_away_is_not_ended_for_it() {
+    let bed = Bed::new("sweep_unreviewed").await;
+    let settings = Settings {
+        review_period: Duration::ZERO,
+        ..Settings::default()
+    };
+    let usual = bed.replica_with(settings).await;
+    let team = bed.team("team").await;
+    let ana = bed.user(&team, "ana").await;
+    bed.token(&team, &ana, "github").await;
+    let pods = [Pod::new(&team, "app"), Pod::new(&team, "app")];
+    let [mut stays, mut refused] = [
+        Broker::connect(&usual, &bed.authority).await,
+        Broker::connect(&usual, &bed.authority).await,
+    ];
+    let mut held = Vec::new();
+    for (broker, pod) in [&mut stays, &mut refused].into_iter().zip(&pods) {
+        broker.attach(&bed.cluster.token(pod)).await.unwrap();
+        held.push(broker.granted("ana", "github").await);
+    }
+    // Of one the API server says nothing, and of the other that its pod is gone.
+    let [token, gone] = pods.each_ref().map(|pod| bed.cluster.token(pod));
+    bed.cluster.vouch(&token, Err(ReviewError::Unavailable));
+    bed.cluster.vouch(&gone, Err(ReviewError::Refused));
+    let unanswered = stays.clone().attach(&token).await.err().unwrap();
+    assert_eq!(unanswered.code(), Code::Unavailable);
+    let unanswered = refused.clone().attach(&gone).await.err().unwrap();
+    assert_eq!(unanswered.code(), Code::Unauthenticated);
+
+    // An hour later, and it has not ceased to try.
+    bed.tamper("update incarnation set unreviewed_time = unreviewed_time + interval '1 hour'")
+        .await;
+    let settings = Settings {
+        review_period: Duration::ZERO,
+        review_grace: Duration::ZERO,
+        ..quick()
+    };
+    let strict = bed.replica_with(settings).await;
+    let fenced = "select count(*) from incarnation where fenced_time is not null";
+    bed.until_count(fenced, 1).await;
+    strict.stop().await;
+    bed.cluster.vouch(&token, Ok(pods[0].reviewed()));
+    assert!(stays.attach(&token).await.unwrap().resumed);
+    let batch = vec![served(&held[0], 3)];
+    stays.report(batch, vec![]).await.unwrap();
+    let recorded = "select count(*) from access_record where outcome = 'Served' and count = 3";
+    assert_eq!(bed.count(recorded).await, 1);
+    let batch = vec![served(&held[1], 1)];
+    let late = refused.report(batch, vec![]).await.err().unwrap();
+    assert_eq!(late.code(), Code::Unauthenticated);
+    let late = refused.ask("ana", None).await.err().unwrap();
+    assert_eq!(late.code(), Code::Unauthenticated);
+    assert_eq!(bed.count(fenced).await, 1);
+    usual.stop().await;
 }
 
 #[tokio::test]

@@ -185,6 +185,30 @@ async fn a_denial_is_recorded_once_however_often_its_report_comes() {
 }
 
 #[tokio::test]
+async fn only_the_next_report_is_worth_finding_out_why() {
+    let bed = Bed::new("why_number").await;
+    let replica = bed.replica().await;
+    let team = bed.team("team").await;
+    let ana = bed.user(&team, "ana").await;
+    bed.token(&team, &ana, "github").await;
+    // Whoever looks at it leaves a trace.
+    bed.tamper("update token set provider = 'other'").await;
+    let looked = "select count(*) from integrity_failure";
+    let mut broker = bed.broker(&replica, &team, "app").await;
+    broker.tell(flood(0, 1)).await.unwrap();
+    let denials = vec![denial(1, "Forbidden", "ana", "github", "sync")];
+    let ahead = broker.tell_numbered(3, denials.clone()).await;
+    assert_eq!(ahead.err().unwrap().code(), Code::FailedPrecondition);
+    assert_eq!(bed.count(looked).await, 0);
+    broker.tell(flood(1, 1)).await.unwrap();
+    broker.tell_numbered(1, denials.clone()).await.unwrap();
+    assert_eq!(bed.count(looked).await, 0);
+    broker.tell(denials).await.unwrap();
+    assert!(bed.count(looked).await > 0);
+    replica.stop().await;
+}
+
+#[tokio::test]
 async fn an_hour_that_is_long_over_leaves_nothing_behind() {
     let bed = Bed::new("why_trimmed").await;
     let settings = Settings {

@@ -18,6 +18,7 @@ mod deletion;
 mod fixture;
 mod integrity;
 mod leaks;
+mod lock_order;
 mod migrating;
 mod opening;
 mod outage;

@@ -1,8 +1,9 @@
 //! A broker as it should be, and what it exchanges with the vault.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use bursar_wire::digest::report_digest;
+use bursar_wire::v1alpha1::event::Event;
 use bursar_wire::v1alpha1::grant_response::Answer;
 use bursar_wire::v1alpha1::{AskAgain, GrantRequest, GrantResponse, Granted, ReportRequest};
 
@@ -24,6 +25,23 @@ pub(super) enum Told {
     Recorded(u64),
 }
 
+impl Told {
+    /// Without what is random: ids and keys.
+    pub(super) fn summary(&self) -> String {
+        match self {
+            Self::Granted(_, answer) => match answer.answer.as_ref().unwrap() {
+                Answer::Granted(granted) => format!("{} granted", granted.units),
+                Answer::AskAgain(again) => {
+                    let closes = again.close_allowance_id.is_some();
+                    format!("to be asked again, closing one: {closes}")
+                }
+                Answer::Denied(denied) => format!("{:?}", denied.code()),
+            },
+            Self::Recorded(_) => "recorded".to_owned(),
+        }
+    }
+}
+
 /// What a broker holds, and what it has not reported of it.
 pub(super) struct Held {
     pub(super) granted: Granted,
@@ -37,10 +55,13 @@ pub(super) struct Held {
 /// frozen and sent again byte for byte.
 pub(super) struct Modelled {
     pub(super) broker: Broker,
-    pub(super) events: Events,
+    events: Events,
     pub(super) asked: Option<GrantRequest>,
     frozen: Option<ReportRequest>,
-    pub(super) held: BTreeMap<String, Held>,
+    /// By the request that each was the answer to: ids are the vault's own choice.
+    pub(super) held: BTreeMap<u64, Held>,
+    /// What it was told to give back, be it held or not.
+    recalled: HashSet<String>,
 }
 
 impl Modelled {
@@ -53,6 +74,7 @@ impl Modelled {
             asked: None,
             frozen: None,
             held: BTreeMap::new(),
+            recalled: HashSet::new(),
         }
     }
 
@@ -62,13 +84,13 @@ impl Modelled {
             self.broker.report_seq += 1;
             let mut records = Vec::new();
             let mut closed = Vec::new();
-            self.held.retain(|id, held| {
+            self.held.retain(|_, held| {
                 if held.unreported > 0 {
                     records.push(served(&held.granted, held.unreported));
                     held.unreported = 0;
                 }
                 if held.ended {
-                    closed.push(id.clone());
+                    closed.push(held.granted.allowance_id.clone());
                 }
                 !held.ended
             });
@@ -95,6 +117,24 @@ impl Modelled {
             });
         }
         self.asked.clone().unwrap()
+    }
+
+    /// Ends what is held of these allowances once all of them have been recalled; the
+    /// requests that they were granted to.
+    pub(super) async fn give_back(&mut self, changed: &[String]) -> Vec<u64> {
+        let held = self.held.iter_mut();
+        let held = held.filter(|(_, it)| !it.ended && changed.contains(&it.granted.allowance_id));
+        let mut numbers = Vec::new();
+        for (number, held) in held {
+            while !self.recalled.contains(&held.granted.allowance_id) {
+                if let Event::Recall(recall) = self.events.next().await {
+                    self.recalled.extend(recall.allowance_ids);
+                }
+            }
+            held.ended = true;
+            numbers.push(*number);
+        }
+        numbers
     }
 
     pub(super) fn hear(&mut self, told: Told) {
@@ -125,7 +165,7 @@ impl Modelled {
                     },
                     Answer::AskAgain(_) | Answer::Denied(_) => return,
                 };
-                self.held.insert(held.granted.allowance_id.clone(), held);
+                self.held.insert(number, held);
             }
             Told::Recorded(seq) => {
                 if self.frozen.as_ref().is_some_and(|frozen| frozen.seq == seq) {

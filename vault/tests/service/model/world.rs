@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 
 use bursar_vault::QuotaSpec;
 use bursar_vault::rows::{Subject, Window};
+use tonic::Code;
 
 use super::broker::{Modelled, Question, Told};
 use super::dice::Dice;
@@ -37,12 +38,19 @@ pub(super) struct World<'a> {
     /// Allowances of brokers that were killed.
     pub(super) orphaned: Vec<String>,
     dice: Dice,
+    /// What came of what was done, step by step.
+    pub(super) trace: Vec<String>,
 }
 
 impl<'a> World<'a> {
     /// Quotas on a user and on each token, and brokers that hold nothing yet.
-    pub(super) async fn new(bed: &'a Bed, replica: &'a Replica, seed: u64) -> Self {
-        let team = bed.team(&format!("team-{seed}")).await;
+    pub(super) async fn new(
+        bed: &'a Bed,
+        replica: &'a Replica,
+        namespace: &str,
+        seed: u64,
+    ) -> Self {
+        let team = bed.team(namespace).await;
         let ana = bed.user(&team, "ana").await;
         let mut limits = vec![quota("of-ana", Subject::User(ana.uid), 60)];
         let mut subjects = vec![ana.uid.to_string()];
@@ -50,7 +58,7 @@ impl<'a> World<'a> {
             let token = bed.token(&team, &ana, name).await;
             subjects.push(token.id.to_string());
             limits.push(QuotaSpec {
-                window: Window::Period(NonZeroU32::new(86_400).unwrap()),
+                window: Window::Period(NonZeroU32::MAX),
                 ..quota(&format!("of-{name}"), Subject::Token(token.id), 40)
             });
         }
@@ -71,6 +79,7 @@ impl<'a> World<'a> {
             truth: HashMap::new(),
             orphaned: Vec::new(),
             dice: Dice(seed),
+            trace: Vec::new(),
             team,
         };
         for _ in 0..BROKERS {
@@ -127,21 +136,34 @@ impl<'a> World<'a> {
         }
     }
 
-    /// What the vault says; nothing when it refuses what came too late.
-    async fn call(&self, place: usize, question: Question) -> Option<Told> {
+    /// What the vault says; nothing when it refuses what came too late or too soon.
+    async fn call(&mut self, place: usize, question: Question) -> Option<Told> {
         let broker = &self.brokers[place].broker;
-        match question {
+        let mut client = broker.client.clone();
+        let (told, trace) = match question {
             Question::Grant(request) => {
                 let number = request.request_no;
-                let answer = broker.client.clone().grant(broker.request(request)).await;
-                Some(Told::Granted(number, Box::new(answer.ok()?.into_inner())))
+                let answer = client.grant(broker.request(request)).await;
+                let told =
+                    answer.map(|answer| Told::Granted(number, Box::new(answer.into_inner())));
+                (told, format!("grant {number}"))
             }
             Question::Report(request) => {
                 let seq = request.seq;
-                let answer = broker.client.clone().report(broker.request(request)).await;
-                answer.ok().map(|_| Told::Recorded(seq))
+                let (records, closed) = (request.records.len(), request.closed_allowance_ids.len());
+                let answer = client.report(broker.request(request)).await;
+                let trace = format!("report {seq} of {records} records, {closed} closed");
+                (answer.map(|_| Told::Recorded(seq)), trace)
             }
-        }
+        };
+        let answer = match &told {
+            Ok(told) => told.summary(),
+            // Nothing else that it refuses follows from the schedule.
+            Err(refused) if refused.code() == Code::FailedPrecondition => "refused".to_owned(),
+            Err(failed) => panic!("{place}: {trace}: {failed}"),
+        };
+        self.trace.push(format!("{place}: {trace}: {answer}"));
+        told.ok()
     }
 
     /// One answer, not always the oldest, arrives, perhaps not for the last time.
@@ -159,8 +181,8 @@ impl<'a> World<'a> {
 
     fn serve(&mut self, place: usize) {
         let times = 1 + self.dice.below(4);
-        let held = self.brokers[place].held.values_mut();
-        for held in held.filter(|held| !held.ended).take(1) {
+        let held = self.brokers[place].held.iter_mut();
+        for (number, held) in held.filter(|(_, held)| !held.ended).take(1) {
             let count = held.left.min(u32::try_from(times).unwrap());
             held.left -= count;
             held.unreported += count;
@@ -168,12 +190,15 @@ impl<'a> World<'a> {
                 .truth
                 .entry(held.granted.allowance_id.clone())
                 .or_default() += count;
+            let trace = format!("{place}: {count} served of {number}");
+            self.trace.push(trace);
         }
     }
 
     fn end_any(&mut self, place: usize) {
-        if let Some(held) = self.brokers[place].held.values_mut().next() {
+        if let Some((number, held)) = self.brokers[place].held.iter_mut().next() {
             held.ended = true;
+            self.trace.push(format!("{place}: {number} ended"));
         }
     }
 
@@ -184,13 +209,18 @@ impl<'a> World<'a> {
         }
     }
 
+    /// What the vault has taken back of what it holds by now, it has been told or will be.
     async fn obey(&mut self, place: usize) {
         let broker = &mut self.brokers[place];
-        for id in broker.events.recalled_so_far().await {
-            if let Some(held) = broker.held.get_mut(&id) {
-                held.ended = true;
-            }
-        }
+        let changed = format!(
+            "select allowance_id::text from allowance_standing
+             where tenant_id = '{}' and incarnation_id = '{}' and standing <> 'Good'",
+            self.team.tenant.id(),
+            broker.broker.incarnation_uuid()
+        );
+        let changed = self.bed.texts(&changed).await;
+        let numbers = broker.give_back(&changed).await;
+        self.trace.push(format!("{place}: gives back {numbers:?}"));
     }
 
     async fn change_limit(&mut self) {
@@ -233,7 +263,10 @@ impl<'a> World<'a> {
         let id = dead.broker.incarnation_uuid();
         let open =
             format!("select allowance_id::text from allowance where incarnation_id = '{id}'");
-        self.orphaned.extend(self.bed.texts(&open).await);
+        let open = self.bed.texts(&open).await;
+        self.trace
+            .push(format!("{place}: killed with {}", open.len()));
+        self.orphaned.extend(open);
     }
 
     /// All leases end, those of the dead for good.

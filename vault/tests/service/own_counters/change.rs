@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bursar_vault::rows::{Subject, Window};
+use bursar_vault::rows::{Enforcement, Subject, Window};
 use bursar_wire::v1alpha1::denied::Code;
 
 use super::{UPLOADS, apply, code, scene, uploads, used};
@@ -49,6 +49,18 @@ async fn a_refused_consumption_takes_nothing_and_its_key_may_succeed_later() {
     let refused =
         "select count(*) from denial where reason in ('QuotaExhausted', 'CounterNotFound')";
     assert_eq!(bed.count(refused).await, 2);
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_quota_that_only_warns_is_not_named_as_one_that_refuses() {
+    let bed = Bed::new("own_warned").await;
+    let (team, limit, replica, broker) = scene(&bed, 1).await;
+    let mut warns = uploads("warns", limit.subject.clone(), limit.limit);
+    warns.enforcement = Enforcement::Warn;
+    apply(&bed, &team, &[&limit, &warns]).await;
+    let denied = broker.consume(UPLOADS, 2, "a").await.unwrap().unwrap_err();
+    assert_eq!(denied.quotas, ["uploads"]);
     replica.stop().await;
 }
 
