@@ -516,8 +516,8 @@ create function consume_units(
     p_tenant uuid, p_amount bigint,
     -- As of open_allowance.
     p_usages uuid[], p_descriptions text[], p_periods bigint[], p_limits bigint[],
-    -- The xmin of the set of quotas, read before the quotas were: whoever changes any of
-    -- them writes its row anew.
+    -- The xmin of the set of quotas, read together with them: whoever changes any of them
+    -- writes its row anew.
     p_quota_set text,
     -- Counted, Exhausted, or Moved: a window ended while another was waited for, or a
     -- quota was changed. Then begin again without these locks: newer windows come in no

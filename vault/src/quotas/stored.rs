@@ -16,6 +16,9 @@ pub(crate) struct Stored {
     /// Those of the list that are.
     pub(crate) quotas: Vec<Quota>,
     pub(crate) damaged: Vec<IntegrityFailure>,
+    /// Which writing of the list it was, as Postgres tells them apart (`xmin`): whoever
+    /// changes a quota writes the list anew.
+    pub(crate) set_xmin: Option<String>,
 }
 
 impl Stored {
@@ -26,7 +29,8 @@ impl Stored {
         tenant: &Tenant,
     ) -> Result<Self, sqlx::Error> {
         let found = sqlx::query!(
-            r#"select s.tenant_id, s.quota_ids, s.epoch, s.key_version, s.mac,
+            r#"select s.xmin::text as "set_xmin!", s.tenant_id, s.quota_ids, s.epoch,
+                      s.key_version, s.mac,
                       q.quota_id as "quota_id?", q.name as "name?",
                       q.subject_kind as "subject_kind?", q.subject as "subject?",
                       q.counter as "counter?", q.units as "units?", q.period_s as "period_s?",
@@ -40,6 +44,7 @@ impl Stored {
         .fetch_all(connection)
         .await?;
         let mut set = None;
+        let mut set_xmin = None;
         let mut rows = Vec::new();
         for row in found {
             let columns = (
@@ -68,6 +73,7 @@ impl Stored {
                     mac,
                 });
             }
+            set_xmin = Some(row.set_xmin);
             set = Some(QuotaSetRow {
                 tenant_id: row.tenant_id,
                 quota_ids: row.quota_ids,
@@ -76,7 +82,10 @@ impl Stored {
                 mac: row.mac,
             });
         }
-        Ok(Self::of(tenant, set, rows))
+        Ok(Self {
+            set_xmin,
+            ..Self::of(tenant, set, rows)
+        })
     }
 
     /// The list, and the rows of those that are on it, as one snapshot has them.
@@ -104,6 +113,7 @@ impl Stored {
                     set: None,
                     quotas,
                     damaged,
+                    set_xmin: None,
                 };
             }
         };
@@ -113,6 +123,7 @@ impl Stored {
             set: Some(set),
             quotas,
             damaged,
+            set_xmin: None,
         }
     }
 

@@ -17,14 +17,12 @@ use super::limit::Crowded;
 use super::metrics::{Attached, Fenced};
 use super::pod::{ReviewError, ReviewedPod};
 use super::pods::Full;
+use super::review_time::{attach_again, is_review_time};
 use super::turns::Caller;
 use super::watchers::WatcherId;
 use crate::db_time::{DbTime, db_now};
 use crate::rows::Incarnation;
 use crate::tenant::Tenant;
-
-/// Brokers that are reviewed again in any one second, when there are many.
-const REVIEWS_SPREAD: u64 = 10;
 
 /// An attached run of a broker, as the answer describes it.
 struct Session {
@@ -343,12 +341,6 @@ impl VaultService {
         })
     }
 
-    /// Longer when many brokers are attached, so that reviews stay few a second.
-    pub(crate) fn review_period(&self) -> Duration {
-        let spread = Duration::from_secs(self.attached() / REVIEWS_SPREAD);
-        self.settings().review_period.max(spread)
-    }
-
     /// At random from 0 to 1.
     fn random_fraction(&self) -> Result<f64, CallError> {
         let mut bytes = [0; 4];
@@ -361,20 +353,6 @@ impl VaultService {
         self.vault().random().fill(&mut bytes)?;
         Ok(uuid::Builder::from_random_bytes(bytes).into_uuid())
     }
-}
-
-/// Whether a broker that attaches with so much time left is reviewed again. It
-/// was told to come after half of its time, so that its review comes with it:
-/// one attach for each period.
-fn is_review_time(left: Duration, period: Duration) -> bool {
-    left <= period / 2
-}
-
-/// When a broker is to attach again: at random, so that brokers which attached
-/// together do not all come back together. With what it deducts to have time for
-/// another try (a tenth), it comes after half of the time left.
-fn attach_again(left: Duration, fraction: f64) -> Duration {
-    left.mul_f64(0.6 + 0.35 * fraction)
 }
 
 fn protocol(request: &v1alpha1::AttachRequest) -> Result<u32, CallError> {
@@ -391,40 +369,4 @@ fn protocol(request: &v1alpha1::AttachRequest) -> Result<u32, CallError> {
 /// Whole milliseconds; a duration of ours fits.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::{attach_again, is_review_time};
-
-    const PERIOD: Duration = Duration::from_secs(300);
-
-    /// Attaches and reviews of a broker over so many periods. It comes back after
-    /// nine tenths of what it is told, as ours does.
-    fn attaches_and_reviews(periods: u32, fraction: f64) -> (u32, u32) {
-        let (mut left, mut passed) = (PERIOD, Duration::ZERO);
-        let (mut attaches, mut reviews) = (0, 0);
-        while passed < PERIOD * periods {
-            let away = attach_again(left, fraction) * 9 / 10;
-            assert!(away < left, "it comes when its review is overdue");
-            (left, passed) = (left - away, passed + away);
-            attaches += 1;
-            if is_review_time(left, PERIOD) {
-                left = PERIOD;
-                reviews += 1;
-            }
-        }
-        (attaches, reviews)
-    }
-
-    #[test]
-    fn every_attach_is_reviewed_and_there_are_at_most_two_in_a_period() {
-        for fraction in [0.0, 0.25, 0.5, 0.75, 1.0] {
-            let (attaches, reviews) = attaches_and_reviews(100, fraction);
-            assert_eq!(attaches, reviews, "{fraction}");
-            assert!((100..200).contains(&attaches), "{fraction}: {attaches}");
-        }
-    }
 }

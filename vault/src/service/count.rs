@@ -89,17 +89,8 @@ impl VaultService {
         let mut transaction = self.vault().begin().await?;
         let running = self.lock(&mut transaction, claimed).await?;
         let service_account = running.incarnation.service_account_name;
-        // Not locked: those who lock a row to read it let nobody change it while they
-        // are many. What is counted under the lock of its windows is counted by the
-        // quotas of that moment, or decided anew.
-        let quota_set = sqlx::query_scalar!(
-            r#"select xmin::text as "xmin!" from quota_set where tenant_id = $1"#,
-            tenant.uuid()
-        )
-        .fetch_optional(&mut *transaction)
-        .await?;
         let mut reader = Reader::new(tenant, &mut transaction);
-        let decision = decide(&mut reader, &service_account, wish, quota_set).await?;
+        let decision = decide(&mut reader, &service_account, wish).await?;
         let failures = reader.failures;
         if let Decision::Counted(_) = &decision {
             transaction.commit().await?;
@@ -141,7 +132,6 @@ async fn decide(
     reader: &mut Reader<'_>,
     service_account: &ServiceAccountName,
     wish: &Wish,
-    quota_set: Option<String>,
 ) -> Result<Decision, CallError> {
     let user = match reader.user(&wish.user, service_account).await? {
         Ok(user) => user,
@@ -160,8 +150,12 @@ async fn decide(
         Claim::First(counted_time) => counted_time,
         Claim::Taken(row) => return Ok(again(reader, &counting, row)),
     };
+    // Not locked: those who lock a row to read it let nobody change it while they are
+    // many. What is counted under the lock of its windows is counted by the quotas of
+    // that moment, or decided anew.
+    let mut stored = Stored::read(reader.connection, reader.tenant).await?;
+    let set_xmin = stored.set_xmin.take();
     // Nobody knows whom a damaged quota was about.
-    let stored = Stored::read(reader.connection, reader.tenant).await?;
     let Some((quotas, _)) = reader.quotas(stored) else {
         return Ok(Decision::Denied(DAMAGED));
     };
@@ -179,7 +173,7 @@ async fn decide(
     let (tenant, connection) = (reader.tenant, &mut *reader.connection);
     let released = match wish.operation {
         Operation::Consume => {
-            let quotas = (quota_set, concerns.as_slice());
+            let quotas = (set_xmin, concerns.as_slice());
             match consume(connection, tenant, wish, &charges, quotas).await? {
                 Consumed::Counted => HashMap::new(),
                 Consumed::Exhausted(exhausted) => {
@@ -226,7 +220,7 @@ async fn consume(
     tenant: &Tenant,
     wish: &Wish,
     charges: &[Charge],
-    (quota_set, concerns): (Option<String>, &[Concern<'_>]),
+    (set_xmin, concerns): (Option<String>, &[Concern<'_>]),
 ) -> Result<Consumed, CallError> {
     let usages: Vec<Uuid> = charges.iter().map(|it| it.usage.as_uuid()).collect();
     let descriptions: Vec<String> = charges.iter().map(|it| it.description.clone()).collect();
@@ -241,7 +235,7 @@ async fn consume(
         &descriptions,
         &periods as &[Option<i64>],
         &limits as &[Option<i64>],
-        quota_set,
+        set_xmin,
     )
     .fetch_one(connection)
     .await?;

@@ -5,7 +5,7 @@
 //!
 //! | call | module | rules |
 //! |---|---|---|
-//! | Attach | `attach`, `jwt`, `limit`, `pods` | local verification, then a review by the API server; one live incarnation for each pod |
+//! | Attach | `attach`, `review_time`, `jwt`, `limit`, `pods` | local verification, then a review by the API server; one live incarnation for each pod |
 //! | Grant | `grant`, `snapshot`, `reader`, `entitlement`, `answer`, `ask_back` | three round trips: read, commit, read again in a new snapshot; then answer |
 //! | Report | `report`, `account`, `why` | each batch once and in order, or the incarnation is fenced |
 //! | Watch | `watch`, `watchers`, `feed` | register, read what was missed, then tell what happens |
@@ -45,6 +45,7 @@ mod pods;
 mod reader;
 mod refusals;
 mod report;
+mod review_time;
 mod server;
 mod settings;
 mod snapshot;

@@ -28,6 +28,7 @@ mod model;
 mod moved;
 mod own_counters;
 mod quota;
+mod recreated;
 mod report;
 mod retention;
 mod revoke;

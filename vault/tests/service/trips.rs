@@ -1,5 +1,6 @@
 //! How often the vault asks its database to answer a broker once.
 
+use bursar_vault::QuotaSpec;
 use bursar_vault::rows::Subject;
 
 use crate::support::proxy::Proxy;
@@ -58,5 +59,29 @@ async fn a_grant_takes_three_round_trips_and_a_denial_two() {
         broker.denied("cy", Some("github")).await;
     });
     assert_eq!(denied.await, 2);
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_consumption_takes_eleven_round_trips() {
+    let bed = Bed::new("trips_consume").await;
+    let proxy = Proxy::start(&bed.database).await;
+    let replica = bed.replica_behind(&proxy).await;
+    let team = bed.team("team").await;
+    let ana = bed.user(&team, "ana").await;
+    let limit = QuotaSpec {
+        counter: "filesUploaded".parse().unwrap(),
+        ..quota("limit", Subject::User(ana.uid), 1_000_000)
+    };
+    bed.apply_quota(&team, &limit).await;
+    let broker = bed.broker(&replica, &team, "app").await;
+    let mut number = 0;
+    let consumed = cheapest(&proxy, async || {
+        number += 1;
+        let (counter, key) = (("ana", "filesUploaded"), format!("k-{number}"));
+        let answer = broker.consume(counter, 1, &key).await;
+        answer.unwrap().unwrap();
+    });
+    assert_eq!(consumed.await, 11);
     replica.stop().await;
 }

@@ -7,7 +7,8 @@ use bursar_wire::v1alpha1::event::Event;
 use bursar_wire::v1alpha1::grant_response::Answer;
 use bursar_wire::v1alpha1::{AskAgain, GrantRequest, GrantResponse, Granted, ReportRequest};
 
-use crate::support::broker::{Broker, Events, served};
+use crate::support::broker::{Broker, served};
+use crate::support::events::Events;
 use crate::support::replica::Replica;
 use crate::support::{Bed, Team};
 

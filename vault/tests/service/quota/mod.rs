@@ -7,7 +7,8 @@ mod windows;
 use bursar_vault::rows::Subject;
 use bursar_wire::v1alpha1::{Denied, Granted};
 
-use crate::support::broker::{Broker, Events, served};
+use crate::support::broker::{Broker, served};
+use crate::support::events::Events;
 use crate::support::{Bed, Team};
 
 /// Counts for which it does not hold that what was charged is what was granted

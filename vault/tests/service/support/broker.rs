@@ -1,7 +1,6 @@
 //! A broker's side of the protocol, without what a broker does besides.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use bursar_seal::{Ciphertext, DataKey, TenantId, TokenId, ValueContext};
 use bursar_wire::digest::report_digest;
@@ -10,18 +9,17 @@ use bursar_wire::tls::TlsError;
 use bursar_wire::v1alpha1::vault_client::VaultClient;
 use bursar_wire::v1alpha1::{
     AccessRecord, AttachRequest, AttachResponse, CountRequest, CountResponse, Denial, Denied,
-    DescribeQuotasRequest, DescribeUserRequest, Event, GrantRequest, GrantResponse, Granted,
-    Incarnation, QuotaUse, Quotas, ReportRequest, ReportResponse, WatchRequest, WorkloadIssuer,
-    count_response, denied, describe_quotas_response, describe_user_response, event,
-    grant_response,
+    DescribeQuotasRequest, DescribeUserRequest, GrantRequest, GrantResponse, Granted, Incarnation,
+    QuotaUse, Quotas, ReportRequest, ReportResponse, WatchRequest, count_response, denied,
+    describe_quotas_response, describe_user_response, event, grant_response,
 };
 use bursar_wire::{PROTOCOL_MAX, PROTOCOL_MIN, tls};
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
-use tonic::{Request, Status, Streaming};
+use tonic::{Request, Status};
 use uuid::Uuid;
 
-use super::DEADLINE;
+use super::events::Events;
 use super::replica::{Authority, Replica, SERVER_NAME};
 
 #[derive(Clone)]
@@ -320,74 +318,6 @@ fn counted(answer: CountResponse) -> Result<Quotas, Denied> {
     match answer.answer.unwrap() {
         count_response::Answer::Counted(quotas) => Ok(quotas),
         count_response::Answer::Denied(denied) => Err(denied),
-    }
-}
-
-pub(crate) struct Events(Streaming<Event>);
-
-impl Events {
-    /// The next event; `None` at the end of the stream.
-    pub(crate) async fn try_next(&mut self) -> Result<Option<event::Event>, Status> {
-        let next = tokio::time::timeout(DEADLINE, self.0.message()).await;
-        let next = next.expect("no event within a minute")?;
-        Ok(next.map(|event| event.event.unwrap()))
-    }
-
-    pub(crate) async fn next(&mut self) -> event::Event {
-        let next = self.try_next().await.unwrap();
-        next.expect("the stream ended")
-    }
-
-    /// The allowances that have been recalled by now.
-    pub(crate) async fn recalled_so_far(&mut self) -> Vec<String> {
-        let mut recalled = Vec::new();
-        // An event that is there is there at once.
-        while let Ok(event) = tokio::time::timeout(Duration::from_millis(1), self.next()).await {
-            if let event::Event::Recall(recall) = event {
-                recalled.extend(recall.allowance_ids);
-            }
-        }
-        recalled
-    }
-
-    /// The next event but "forget denials", which comes with every widening.
-    async fn next_loss(&mut self) -> event::Event {
-        loop {
-            match self.next().await {
-                event::Event::ForgetDenials(_) => {}
-                other => return other,
-            }
-        }
-    }
-
-    /// The allowances of the next event, which must be a recall.
-    pub(crate) async fn recalled(&mut self) -> Vec<String> {
-        match self.next_loss().await {
-            event::Event::Recall(recall) => recall.allowance_ids,
-            other => panic!("not a recall: {other:?}"),
-        }
-    }
-
-    /// The allowances of the next event, which must say that there is a newer version.
-    pub(crate) async fn superseded(&mut self) -> Vec<String> {
-        match self.next_loss().await {
-            event::Event::Supersede(supersede) => supersede.allowance_ids,
-            other => panic!("not a newer version: {other:?}"),
-        }
-    }
-
-    /// The issuer of the next event, which must be a new one.
-    pub(crate) async fn new_issuer(&mut self) -> WorkloadIssuer {
-        match self.next_loss().await {
-            event::Event::WorkloadIssuer(issuer) => issuer,
-            other => panic!("not an issuer: {other:?}"),
-        }
-    }
-
-    /// True when nothing is taken away for half a second.
-    pub(crate) async fn loses_nothing(&mut self) -> bool {
-        let loss = tokio::time::timeout(Duration::from_millis(500), self.next_loss());
-        loss.await.is_err()
     }
 }
 

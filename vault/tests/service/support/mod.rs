@@ -2,6 +2,7 @@
 
 pub(crate) mod broker;
 pub(crate) mod cluster;
+pub(crate) mod events;
 pub(crate) mod gates;
 pub(crate) mod proxy;
 pub(crate) mod replica;
