@@ -36,6 +36,7 @@ mod progress;
 mod random;
 mod roles;
 mod shared;
+mod template;
 mod testbed;
 mod tokens;
 mod user;
