@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::migrate::MigrateError;
+use sqlx::{Connection, PgConnection};
 
 use crate::random::{RandomError, password, suffix};
+use crate::template::run;
 
 /// Why a database could not be reached or made.
 #[derive(Debug, thiserror::Error)]
@@ -31,9 +32,6 @@ pub enum DatabaseError {
     #[error(transparent)]
     Random(#[from] RandomError),
 }
-
-/// The vault's own: tests get a database as `bursar-operator migrate` leaves it.
-static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
 /// Where the server is and how to be its superuser.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -68,26 +66,25 @@ impl Server {
     }
 
     /// Makes a database named after `hint` with a random suffix, as a release leaves it
-    /// that was just installed: migrated by its owner, for the role of the vault.
+    /// that was just installed: migrated, all of it its owner's, for the role of the vault.
     ///
     /// # Errors
     /// When the server is away or refuses.
     pub async fn create_database(&self, hint: &str) -> Result<Database, DatabaseError> {
-        let database = self.create_empty_database(hint).await?;
+        let mut connection = self.connect("postgres").await?;
+        let template = self.template(&mut connection).await?;
+        let database = self.create_from(&template, hint, &mut connection).await?;
         let name = &database.name;
-        let mut owner = PgConnection::connect(&database.owner_url)
-            .await
-            .map_err(in_database(name))?;
-        MIGRATIONS
-            .run(&mut owner)
-            .await
-            .map_err(|source| DatabaseError::Migrate {
-                database: name.clone(),
-                source,
-            })?;
+        let mut inside = self.connect(name).await?;
+        for statement in [
+            format!("REASSIGN OWNED BY \"{template}\" TO \"{name}\""),
+            format!("SET ROLE \"{name}\""),
+        ] {
+            run(&mut inside, name, statement).await?;
+        }
         sqlx::query("select grant_runtime($1::text::name)")
             .bind(&database.runtime_role)
-            .execute(&mut owner)
+            .execute(&mut inside)
             .await
             .map_err(in_database(name))?;
         Ok(database)
@@ -98,20 +95,25 @@ impl Server {
     /// # Errors
     /// When the server is away or refuses.
     pub async fn create_empty_database(&self, hint: &str) -> Result<Database, DatabaseError> {
+        let mut connection = self.connect("postgres").await?;
+        self.create_from("template1", hint, &mut connection).await
+    }
+
+    async fn create_from(
+        &self,
+        template: &str,
+        hint: &str,
+        connection: &mut PgConnection,
+    ) -> Result<Database, DatabaseError> {
         let name = format!("{}_{}", identifier(hint), suffix()?);
         let runtime_role = format!("{name}_run");
         let (secret, runtime_secret) = (password()?, password()?);
-        let mut connection = self.connect("postgres").await?;
         for statement in [
             format!("CREATE ROLE \"{name}\" LOGIN PASSWORD '{secret}'"),
             format!("CREATE ROLE \"{runtime_role}\" LOGIN PASSWORD '{runtime_secret}'"),
-            format!("CREATE DATABASE \"{name}\" OWNER \"{name}\""),
+            format!("CREATE DATABASE \"{name}\" OWNER \"{name}\" TEMPLATE \"{template}\""),
         ] {
-            // Names cannot be bound as parameters; an identifier has no quotes in it.
-            sqlx::raw_sql(AssertSqlSafe(statement))
-                .execute(&mut connection)
-                .await
-                .map_err(in_database(&name))?;
+            run(connection, &name, statement).await?;
         }
         Ok(Database {
             superuser_url: self.superuser_url(&name),
@@ -152,7 +154,7 @@ fn identifier(hint: &str) -> String {
         .collect()
 }
 
-fn in_database(name: &str) -> impl FnOnce(sqlx::Error) -> DatabaseError {
+pub(crate) fn in_database(name: &str) -> impl FnOnce(sqlx::Error) -> DatabaseError {
     let database = name.to_owned();
     move |source| DatabaseError::Sql { database, source }
 }

@@ -38,6 +38,7 @@ mod random;
 mod roles;
 mod shared;
 mod summary;
+mod template;
 mod testbed;
 mod tokens;
 mod user;
