@@ -2,7 +2,8 @@
 //!
 //! Each public call is one transaction (`ensure_tenant`, which may retire
 //! another tenant first, is one for each tenant). Locks are taken in this order,
-//! so that two calls never wait for each other in a circle:
+//! by these and by all other writes of the vault, so that no two ever wait for each
+//! other in a circle; each takes what it needs of them:
 //!
 //! 1. `leader_term`, shared: no other leader begins before the commit;
 //! 2. the row of `tenant`: the writes of a tenant happen one after another, so
@@ -10,7 +11,12 @@
 //! 3. rows of users, tokens and versions, in any order: whoever writes some of a
 //!    tenant has locked the tenant, also where revoking a value ends versions of
 //!    other tokens;
-//! 4. `change_head`, last and shortest.
+//! 4. for brokers and the sweep, which take none of the above: the row of
+//!    `incarnation`, then `denial_told`, `idempotency_key`, `allowance`,
+//!    `quota_window` in the order of its key, and `slow_start`;
+//! 5. where something is recorded, the table `access_record`, then the row of
+//!    `audit_chain`; retention takes the whole table, after 1 alone;
+//! 6. `change_head`, last and shortest.
 //!
 //! A call first reads in one snapshot without locks, and writes nothing at all
 //! when the rows already are what the spec says.

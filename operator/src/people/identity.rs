@@ -17,15 +17,12 @@ use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
 
 use super::call::unauthenticated;
-use super::places::Places;
 use super::problem::{Code, Problem};
+use super::reviews::Reviews;
 use crate::context::NamespaceMeta;
 
 /// How long what the API server said of a token is believed.
 const REVIEW_LIFETIME: SignedDuration = SignedDuration::from_secs(10);
-/// Tokens of one service account that may wait for their review at once: it may be shared, and a
-/// tenth of the queue is enough of it.
-const REVIEWS_OF_ACCOUNT: usize = 10;
 /// The most tokens that are remembered at once.
 const MOST_REVIEWED: usize = 1_024;
 
@@ -36,8 +33,7 @@ pub(super) struct Identity {
     clock: Arc<dyn Clock>,
     /// By the token's digest, so that no token stays in memory.
     reviewed: Mutex<HashMap<[u8; 32], Reviewed>>,
-    /// By the service account's UID.
-    reviews: Places<String>,
+    reviews: Reviews,
 }
 
 #[derive(Clone)]
@@ -95,7 +91,7 @@ impl Identity {
             service,
             clock,
             reviewed: Mutex::default(),
-            reviews: Places::new(REVIEWS_OF_ACCOUNT),
+            reviews: Reviews::new(),
         }
     }
 
@@ -110,8 +106,7 @@ impl Identity {
             return Ok(account);
         }
         let crowded = || Problem::new(Code::TooManyRequests, "too many ask at once; try again");
-        let place = self.reviews.take(claims.service_account_uid.clone());
-        let _place = place.ok_or_else(crowded)?;
+        let _place = self.reviews.take(&claims.namespace).ok_or_else(crowded)?;
         let digest = hex::encode(key);
         let review = self.service.review_in_turn(&digest, self.review(token));
         let user = review.await.ok_or_else(crowded)??;

@@ -11,6 +11,7 @@ mod call;
 mod identity;
 mod places;
 mod problem;
+mod reviews;
 mod server;
 mod turns;
 

@@ -2,8 +2,8 @@
 //!
 //! Each record carries a number and a MAC over all of its columns and the MAC of
 //! the record before. The chain of an incarnation is written under the lock of
-//! its row, before those of allowances and windows; that of the tenant itself,
-//! with what people did, under the lock of the chain's head. Checkpoints bind the
+//! its row; that of the tenant itself, with what people did, under the lock of the
+//! chain's head (the order of locks is in `controllers`). Checkpoints bind the
 //! heads of all chains of a tenant, and an anchor outside the database binds the
 //! newest checkpoints.
 

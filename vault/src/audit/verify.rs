@@ -23,10 +23,9 @@ use crate::integrity::IntegrityFailure;
 use crate::vault::Vault;
 
 impl Vault {
-    /// Goes through all records and checkpoints of a tenant, retired or not.
-    /// `anchor` is what was kept outside the database; read it before this is
-    /// called. What was cut since the last checkpoint, with the head of its chain
-    /// set back, is not found.
+    /// Goes through all records and checkpoints of a tenant. `anchor` is what was kept
+    /// outside the database; read it before this is called. What was cut since the last
+    /// checkpoint, with the head of its chain set back, is not found.
     ///
     /// # Errors
     /// [`VaultError::Integrity`] when the tenant's row or its audit key is not
