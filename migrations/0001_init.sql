@@ -506,7 +506,7 @@ create table idempotency_key (
     primary key (tenant_id, user_uid, service_account_name, counter, idempotency_key),
     foreign key (tenant_id, key_version) references tenant_key
 );
-create index idempotency_key_by_time on idempotency_key (counted_time);
+create index idempotency_key_by_time on idempotency_key (tenant_id, counted_time);
 
 -- Takes units of all of these usages, or of none. Windows are locked in the order of
 -- their keys, so that two consumptions never wait for each other in a circle. Nothing
@@ -893,7 +893,7 @@ create table denial (
     primary key (tenant_id, service_account_name, reason, hour)
 );
 -- Trimmed after 30 days.
-create index denial_by_hour on denial (hour);
+create index denial_by_hour on denial (tenant_id, hour);
 
 -- Counts one more denial. Nothing of the request is stored but who made it.
 create function count_denial(p_tenant uuid, p_service_account text, p_reason text)
@@ -996,7 +996,7 @@ create table denial_told (
     count integer not null check (count >= 1),
     primary key (tenant_id, pod_uid)
 );
-create index denial_told_by_time on denial_told (since_time);
+create index denial_told_by_time on denial_told (tenant_id, since_time);
 
 -- A row whose MAC does not fit: one entry per row and content found.
 create table integrity_failure (

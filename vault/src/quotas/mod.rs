@@ -274,22 +274,18 @@ async fn state(
 ) -> Result<QuotaState, sqlx::Error> {
     let quota = &plan.quota;
     let usage = UsageId::of(&quota.subject, &quota.counter, quota.window);
-    let row = sqlx::query!(
-        r#"with present as (
-               select case when $3::bigint is null then 0
-                      else floor(extract(epoch from now()))::bigint / $3 end as window_no
-           )
-           select coalesce((select charged from quota_window w
-                            where w.tenant_id = $1 and w.usage_id = $2
-                              and w.window_no = present.window_no), 0) as "used!",
-                  to_timestamp((present.window_no + 1) * $3) as "window_end_time: DbTime",
-                  $5 or not exists (
-                      select from allowance
-                      where tenant_id = $1 and state = 'Open' and quota_epoch < $4) as "enforced!"
-           from present"#,
+    let concern = Concern {
+        quota,
+        subject: quota.subject.clone(),
+        usage,
+    };
+    let uses = uses(connection, tenant, &[concern]).await?;
+    let present = uses.get(&usage).copied().unwrap_or_default();
+    let enforced = sqlx::query_scalar!(
+        r#"select $3 or not exists (
+               select from allowance
+               where tenant_id = $1 and state = 'Open' and quota_epoch < $2) as "enforced!""#,
         tenant.uuid(),
-        usage.as_uuid(),
-        quota.window.period(),
         quota.epoch,
         // Nothing of it is handed out ahead.
         quota.counter.is_own(),
@@ -297,9 +293,9 @@ async fn state(
     .fetch_one(connection)
     .await?;
     Ok(QuotaState {
-        used: (quota.subject != Subject::EachUser).then_some(row.used),
-        window_end_time: row.window_end_time,
-        enforced: row.enforced,
+        used: (quota.subject != Subject::EachUser).then_some(present.used),
+        window_end_time: present.window_end_time,
+        enforced,
         eased: plan.looser && !plan.stricter,
         damaged,
     })

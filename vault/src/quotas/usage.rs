@@ -41,7 +41,7 @@ pub(crate) struct Charge {
 pub(crate) struct Concern<'a> {
     pub(crate) quota: &'a Quota,
     /// Whose count it is: of a default, the user's own.
-    subject: Subject,
+    pub(super) subject: Subject,
     pub(crate) usage: UsageId,
 }
 

@@ -8,32 +8,29 @@ use prometheus_client::registry::{Registry, Unit};
 use tokio::time::Instant;
 
 use super::error::CallError;
+use super::metrics::label;
 use crate::error::{Category, VaultError};
 
-/// A call whose time is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(crate) enum Call {
-    Attach,
-    Grant,
-    Report,
+label! {
+    /// A call whose time is kept.
+    pub(crate) Call {
+        Attach,
+        Grant,
+        Report,
+    }
 }
 
-impl Call {
-    const ALL: [Self; 3] = [Self::Attach, Self::Grant, Self::Report];
-}
-
-/// How the database failed a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-enum StoreError {
-    /// It is away or overloaded.
-    Unavailable,
-    /// It refused what should have worked.
-    Refused,
+label! {
+    /// How the database failed a call.
+    StoreError {
+        /// It is away or overloaded.
+        Unavailable,
+        /// It refused what should have worked.
+        Refused,
+    }
 }
 
 impl StoreError {
-    const ALL: [Self; 2] = [Self::Unavailable, Self::Refused];
-
     /// `None` when it was not the database.
     fn of(error: &CallError) -> Option<Self> {
         match error {
@@ -92,10 +89,10 @@ impl Calls {
     }
 
     pub(crate) fn start_at_zero(&self) {
-        for call in Call::ALL {
+        for &call in Call::ALL {
             drop(self.durations.get_or_create(&CallLabels { call }));
         }
-        for kind in StoreError::ALL {
+        for &kind in StoreError::ALL {
             drop(self.store_errors.get_or_create(&StoreErrorLabels { kind }));
         }
     }

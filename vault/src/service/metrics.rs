@@ -10,6 +10,22 @@ use prometheus_client::registry::Registry;
 use super::calls::Calls;
 use crate::integrity;
 
+/// A label of these values, and a list of all of them.
+macro_rules! label {
+    ($(#[$doc:meta])* $vis:vis $name:ident { $($(#[$value_doc:meta])* $value:ident),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+        $vis enum $name {
+            $($(#[$value_doc])* $value),+
+        }
+
+        impl $name {
+            const ALL: &[Self] = &[$(Self::$value),+];
+        }
+    };
+}
+pub(super) use label;
+
 /// The metrics of one replica's vault service.
 #[derive(Clone, Default)]
 pub(crate) struct Metrics {
@@ -35,35 +51,25 @@ pub(crate) struct Metrics {
     pub(crate) audit_days_ahead: Gauge,
 }
 
-/// How an attach ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(crate) enum Attached {
-    New,
-    Resumed,
-    Protocol,
-    Refused,
-    Crowded,
-    NoTenant,
-    Unavailable,
+label! {
+    /// How an attach ended.
+    pub(crate) Attached {
+        New,
+        Resumed,
+        Protocol,
+        Refused,
+        Crowded,
+        NoTenant,
+        Unavailable,
+    }
 }
 
-impl Attached {
-    const ALL: [Self; 7] = [
-        Self::New,
-        Self::Resumed,
-        Self::Protocol,
-        Self::Refused,
-        Self::Crowded,
-        Self::NoTenant,
-        Self::Unavailable,
-    ];
-}
-
-/// What was asked about a workload's own counter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(crate) enum Counting {
-    Consume,
-    Release,
+label! {
+    /// What was asked about a workload's own counter.
+    pub(crate) Counting {
+        Consume,
+        Release,
+    }
 }
 
 /// How a grant, or such a question, was answered.
@@ -126,43 +132,34 @@ impl Answer {
     }
 }
 
-/// How a report was taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(crate) enum Taken {
-    Recorded,
-    Repeated,
-    Refused,
+label! {
+    /// How a report was taken.
+    pub(crate) Taken {
+        Recorded,
+        Repeated,
+        Refused,
+    }
 }
 
-impl Taken {
-    const ALL: [Self; 3] = [Self::Recorded, Self::Repeated, Self::Refused];
+label! {
+    /// What became of a denial that a broker told of.
+    pub(crate) Told {
+        Recorded,
+        /// Beyond what a pod may tell of in an hour.
+        Dropped,
+    }
 }
 
-/// What became of a denial that a broker told of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(crate) enum Told {
-    Recorded,
-    /// Beyond what a pod may tell of in an hour.
-    Dropped,
-}
-
-impl Told {
-    const ALL: [Self; 2] = [Self::Recorded, Self::Dropped];
-}
-
-/// Why an incarnation was ended by the vault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(crate) enum Fenced {
-    /// Another run of the same pod attached.
-    Replaced,
-    /// A report's number came with another content.
-    ReportChanged,
-    /// A report told of what cannot have happened.
-    ReportUntrue,
-}
-
-impl Fenced {
-    const ALL: [Self; 3] = [Self::Replaced, Self::ReportChanged, Self::ReportUntrue];
+label! {
+    /// Why an incarnation was ended by the vault.
+    pub(crate) Fenced {
+        /// Another run of the same pod attached.
+        Replaced,
+        /// A report's number came with another content.
+        ReportChanged,
+        /// A report told of what cannot have happened.
+        ReportUntrue,
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -291,13 +288,13 @@ impl Metrics {
 
     /// A series that is absent until its first increment hides that increment from `increase()`.
     fn start_at_zero(&self) {
-        for outcome in Attached::ALL {
+        for &outcome in Attached::ALL {
             drop(self.attaches.get_or_create(&AttachLabels { outcome }));
         }
         for answer in Answer::OF_GRANTS {
             drop(self.grants.get_or_create(&GrantLabels { answer }));
         }
-        for call in [Counting::Consume, Counting::Release] {
+        for &call in Counting::ALL {
             for answer in Answer::OF_COUNTING {
                 drop(
                     self.counting
@@ -305,14 +302,14 @@ impl Metrics {
                 );
             }
         }
-        for outcome in Taken::ALL {
+        for &outcome in Taken::ALL {
             drop(self.reports.get_or_create(&ReportLabels { outcome }));
         }
-        for outcome in Told::ALL {
+        for &outcome in Told::ALL {
             drop(self.denials_told.get_or_create(&ToldLabels { outcome }));
         }
         self.calls.start_at_zero();
-        for reason in Fenced::ALL {
+        for &reason in Fenced::ALL {
             drop(self.fenced.get_or_create(&FenceLabels { reason }));
         }
     }

@@ -1,4 +1,4 @@
-//! The sweep: what brokers never accounted for, and what is over.
+//! The sweep: what brokers never accounted for, and who stayed away.
 //!
 //! Any replica sweeps; rows that another one is working on are skipped.
 
@@ -16,12 +16,6 @@ use crate::error::Category;
 
 /// Incarnations swept before the next look at the rest.
 const BATCH: i64 = 100;
-/// How long changes are kept, in hours; who has not read them by then starts anew.
-const CHANGES_KEPT: i32 = 24;
-/// How long an answer is given again under its idempotency key, in hours; at least.
-const KEYS_KEPT: i32 = 24;
-/// How long denials are kept, in days.
-const DAYS_KEPT: i32 = 30;
 /// With fewer days ahead that records can be written in, a person is called.
 const FEWEST_DAYS_AHEAD: i64 = 2;
 /// A round that takes longer than its interval and this was held up.
@@ -52,9 +46,6 @@ impl VaultService {
         if in_contact >= self.review_period() + self.settings().review_grace {
             self.fence_overdue().await?;
         }
-        self.trim_changes().await?;
-        self.trim_denials().await?;
-        self.trim_idempotency_keys().await?;
         if in_contact >= self.grace() {
             self.lapse_all().await?;
         }
@@ -228,78 +219,6 @@ impl VaultService {
                 "ACCESSES CANNOT BE RECORDED SOON: there are no partitions of access_record for \
                  the next days; look for why create_audit_partitions() fails"
             );
-        }
-        Ok(())
-    }
-
-    async fn trim_changes(&self) -> Result<(), CallError> {
-        sqlx::query!(
-            "delete from change where changed_time < now() - make_interval(hours => $1)",
-            CHANGES_KEPT,
-        )
-        .execute(self.vault().pool())
-        .await?;
-        Ok(())
-    }
-
-    async fn trim_denials(&self) -> Result<(), CallError> {
-        let tenants = sqlx::query_scalar!(
-            "select distinct tenant_id from denial
-             where hour < now() - make_interval(days => $1)",
-            DAYS_KEPT,
-        )
-        .fetch_all(self.vault().pool())
-        .await?;
-        for tenant in tenants {
-            sqlx::query!(
-                "delete from denial
-                 where tenant_id = $1 and hour < now() - make_interval(days => $2)",
-                tenant,
-                DAYS_KEPT,
-            )
-            .execute(self.vault().pool())
-            .await?;
-        }
-        self.trim_denials_told().await
-    }
-
-    /// What a pod told of in an hour that is over takes no room in the next one.
-    async fn trim_denials_told(&self) -> Result<(), CallError> {
-        let tenants = sqlx::query_scalar!(
-            "select distinct tenant_id from denial_told
-             where since_time < now() - interval '2 hours'",
-        )
-        .fetch_all(self.vault().pool())
-        .await?;
-        for tenant in tenants {
-            sqlx::query!(
-                "delete from denial_told
-                 where tenant_id = $1 and since_time < now() - interval '2 hours'",
-                tenant,
-            )
-            .execute(self.vault().pool())
-            .await?;
-        }
-        Ok(())
-    }
-
-    async fn trim_idempotency_keys(&self) -> Result<(), CallError> {
-        let tenants = sqlx::query_scalar!(
-            "select distinct tenant_id from idempotency_key
-             where counted_time < now() - make_interval(hours => $1)",
-            KEYS_KEPT,
-        )
-        .fetch_all(self.vault().pool())
-        .await?;
-        for tenant in tenants {
-            sqlx::query!(
-                "delete from idempotency_key
-                 where tenant_id = $1 and counted_time < now() - make_interval(hours => $2)",
-                tenant,
-                KEYS_KEPT,
-            )
-            .execute(self.vault().pool())
-            .await?;
         }
         Ok(())
     }

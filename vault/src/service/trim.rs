@@ -25,6 +25,7 @@ impl VaultService {
     }
 
     async fn trim_all(&self) -> Result<(), CallError> {
+        self.trim_changes().await?;
         let tenants = sqlx::query_scalar!("select tenant_id from tenant")
             .fetch_all(self.vault().pool())
             .await?;
@@ -46,6 +47,9 @@ impl VaultService {
         while is_full(&self.trim_allowances(tenant).await?) {}
         while is_full(&self.trim_incarnations(tenant).await?) {}
         while is_full(&self.trim_windows(tenant).await?) {}
+        while is_full(&self.trim_denials(tenant).await?) {}
+        while is_full(&self.trim_denials_told(tenant).await?) {}
+        while is_full(&self.trim_idempotency_keys(tenant).await?) {}
         Ok(())
     }
 
@@ -116,6 +120,59 @@ impl VaultService {
                          and c.window_no = w.window_no)
                  limit $2
                  for update skip locked)",
+            tenant,
+            BATCH,
+        )
+        .execute(self.vault().pool())
+        .await
+    }
+
+    /// Changes that everybody has read; who has not starts anew. All at once, so that
+    /// nobody reads on over a gap.
+    async fn trim_changes(&self) -> Result<PgQueryResult, sqlx::Error> {
+        sqlx::query!("delete from change where changed_time < now() - interval '24 hours'")
+            .execute(self.vault().pool())
+            .await
+    }
+
+    /// Denials, counted by the hour, of a month ago.
+    async fn trim_denials(&self, tenant: Uuid) -> Result<PgQueryResult, sqlx::Error> {
+        sqlx::query!(
+            "delete from denial where ctid = any(array(
+                 select ctid from denial
+                 where tenant_id = $1 and hour < now() - interval '30 days'
+                 limit $2
+                 for update skip locked)) and tenant_id = $1",
+            tenant,
+            BATCH,
+        )
+        .execute(self.vault().pool())
+        .await
+    }
+
+    /// What a pod told of in an hour that is over takes no room in the next one.
+    async fn trim_denials_told(&self, tenant: Uuid) -> Result<PgQueryResult, sqlx::Error> {
+        sqlx::query!(
+            "delete from denial_told where ctid = any(array(
+                 select ctid from denial_told
+                 where tenant_id = $1 and since_time < now() - interval '2 hours'
+                 limit $2
+                 for update skip locked)) and tenant_id = $1",
+            tenant,
+            BATCH,
+        )
+        .execute(self.vault().pool())
+        .await
+    }
+
+    /// Answers that were to be given again under their idempotency keys for a day.
+    async fn trim_idempotency_keys(&self, tenant: Uuid) -> Result<PgQueryResult, sqlx::Error> {
+        sqlx::query!(
+            "delete from idempotency_key where ctid = any(array(
+                 select ctid from idempotency_key
+                 where tenant_id = $1 and counted_time < now() - interval '24 hours'
+                 limit $2
+                 for update skip locked)) and tenant_id = $1",
             tenant,
             BATCH,
         )

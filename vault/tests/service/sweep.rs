@@ -19,6 +19,25 @@ fn quick() -> Settings {
     }
 }
 
+/// The partition of access records of so many days from now.
+async fn partition(bed: &Bed, days: i32) -> String {
+    let name = format!(
+        "select 'access_record_' || to_char(now() at time zone 'UTC' + interval '{days} days',
+                                            'YYYYMMDD')"
+    );
+    bed.texts(&name).await.remove(0)
+}
+
+/// Waits for two whole sweeps and more: each makes a partition that is missing.
+async fn swept(bed: &Bed) {
+    let third = partition(bed, 3).await;
+    for _ in 0..3 {
+        bed.tamper(&format!("drop table {third}")).await;
+        bed.until_count(&format!("select count(to_regclass('{third}'))"), 1)
+            .await;
+    }
+}
+
 #[tokio::test]
 async fn what_is_never_accounted_for_is_recorded_once_and_corrected_by_a_late_report() {
     let bed = Bed::with_lease("sweep", Duration::from_secs(1)).await;
@@ -99,15 +118,7 @@ async fn nothing_lapses_before_brokers_had_time_to_report_to_this_replica() {
         ..quick()
     };
     let replica = bed.replica_with(settings).await;
-    let old = "insert into change (shard, seq, tenant_id, kind, changed_time)
-               select 0, n, gen_random_uuid(), 'Widen', now() - interval '25 hours'
-               from generate_series(-5, -1) as n";
-    for _ in 0..3 {
-        bed.tamper(old).await;
-        // Changes older than a day are trimmed by each sweep.
-        bed.until_count("select count(*) from change where seq < 0", 0)
-            .await;
-    }
+    swept(&bed).await;
     assert_eq!(
         bed.count("select count(*) from allowance where state = 'Open'")
             .await,
@@ -169,16 +180,7 @@ async fn who_is_overdue_is_ended_only_after_it_had_time_to_come_back() {
 
     // It sweeps, but has not had the database for a period and its grace.
     let replica = bed.replica_with(quick()).await;
-    for _ in 0..3 {
-        let old = format!(
-            "insert into denial values ('{}', 'app', 'Forbidden', now() - interval '31 days', 1,
-                                        now())",
-            team.tenant.id()
-        );
-        bed.tamper(&old).await;
-        // Denials older than 30 days are trimmed by each sweep.
-        bed.until_count("select count(*) from denial", 0).await;
-    }
+    swept(&bed).await;
     let fenced = "select count(*) from incarnation where fenced_time is not null";
     assert_eq!(bed.count(fenced).await, 0);
     replica.stop().await;
@@ -324,12 +326,6 @@ async fn who_comes_back_while_the_api_server_is_away_is_not_ended_for_it() {
 async fn a_missing_partition_of_the_next_days_is_made_or_else_told() {
     let bed = Bed::new("sweep_partitions").await;
     let replica = bed.replica_with(quick()).await;
-    let day = |days: i32| {
-        format!(
-            "select 'access_record_' || to_char(now() at time zone 'UTC' + interval '{days} days',
-                                                'YYYYMMDD')"
-        )
-    };
     let until_ahead = async |wanted| {
         let told = until(DEADLINE, Duration::from_millis(50), async || {
             (replica.metric("bursar_vault_audit_days_ahead") == wanted).then_some(())
@@ -337,14 +333,14 @@ async fn a_missing_partition_of_the_next_days_is_made_or_else_told() {
         assert!(told.await.is_some(), "never {wanted} days ahead");
     };
     until_ahead(7).await;
-    let third = bed.texts(&day(3)).await.remove(0);
+    let third = partition(&bed, 3).await;
     bed.tamper(&format!("drop table {third}")).await;
     bed.until_count(&format!("select count(to_regclass('{third}'))"), 1)
         .await;
     until_ahead(7).await;
 
     // Still there and no partition any more: nobody but a person knows why.
-    let second = bed.texts(&day(2)).await.remove(0);
+    let second = partition(&bed, 2).await;
     bed.tamper(&format!(
         "alter table access_record detach partition {second}"
     ))

@@ -197,3 +197,43 @@ async fn trimming_waits_for_nobody() {
     bed.until_count(&count_of(&locked), 0).await;
     replica.stop().await;
 }
+
+#[tokio::test]
+async fn changes_are_kept_for_a_day_and_denials_for_a_month() {
+    let bed = Bed::new("trim_short").await;
+    let team = bed.team("team").await;
+    let tenant = team.tenant.id();
+    // More than one batch, and one in each hour that is not over yet.
+    for statement in [
+        "insert into change (shard, seq, tenant_id, kind, changed_time)
+         select 0, n, gen_random_uuid(), 'Widen', now() + interval '1 hour' * (n - 23)
+         from generate_series(-5, 0) as n",
+        &format!(
+            "insert into denial
+             select '{tenant}', 'app-' || n, 'Forbidden', now() - interval '721 hours', 1, now()
+             from generate_series(1, 1200) as n
+             union all
+             select '{tenant}', 'app', 'Forbidden', now() - interval '719 hours', 1, now()"
+        ),
+        &format!(
+            "insert into denial_told
+             select '{tenant}', 'pod-' || n, now() - interval '121 minutes', 1
+             from generate_series(1, 1200) as n
+             union all
+             select '{tenant}', 'pod', now() - interval '1 hour', 1"
+        ),
+    ] {
+        bed.tamper(statement).await;
+    }
+    let replica = bed.replica_with(busy()).await;
+    for (table, kept) in [
+        ("change where seq < 0", 0),
+        ("change where seq = 0", 1),
+        ("denial", 1),
+        ("denial_told", 1),
+    ] {
+        bed.until_count(&format!("select count(*) from {table}"), kept)
+            .await;
+    }
+    replica.stop().await;
+}

@@ -212,7 +212,7 @@ async fn only_the_next_report_is_worth_finding_out_why() {
 async fn an_hour_that_is_long_over_leaves_nothing_behind() {
     let bed = Bed::new("why_trimmed").await;
     let settings = Settings {
-        sweep_interval: Duration::from_millis(200),
+        trim_interval: Duration::from_millis(200),
         ..Settings::default()
     };
     let replica = bed.replica_with(settings).await;

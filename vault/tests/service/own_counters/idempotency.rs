@@ -104,10 +104,10 @@ async fn keys_are_forgotten_after_a_day_and_not_before() {
     )
     .await;
     let quick = Settings {
-        sweep_interval: Duration::from_millis(100),
+        trim_interval: Duration::from_millis(100),
         ..Settings::default()
     };
-    let sweeping = bed.replica_with(quick).await;
+    let trimming = bed.replica_with(quick).await;
     let keys = "select count(*) from idempotency_key";
     bed.until_count(keys, 1).await;
     assert_eq!(
@@ -115,8 +115,8 @@ async fn keys_are_forgotten_after_a_day_and_not_before() {
             .await,
         ["new"]
     );
-    let broker = bed.broker(&sweeping, &team, "app").await;
+    let broker = bed.broker(&trimming, &team, "app").await;
     assert_eq!(used(broker.consume(UPLOADS, 1, "old").await.unwrap()), [3]);
     replica.stop().await;
-    sweeping.stop().await;
+    trimming.stop().await;
 }

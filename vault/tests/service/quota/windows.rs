@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 
+use bursar_vault::QuotaState;
 use bursar_vault::rows::Window;
 
 use super::{UNBALANCED, team};
@@ -98,5 +99,29 @@ async fn what_was_checked_is_what_is_charged_though_the_next_window_begins_meanw
         .texts("select charged::text from quota_window order by window_no")
         .await;
     assert_eq!(charged, ["7", "10"]);
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn after_a_clock_was_set_back_the_status_tells_of_the_window_that_is_charged() {
+    let bed = Bed::new("quota_set_back").await;
+    let replica = bed.replica().await;
+    let (team, ana) = team(&bed).await;
+    let mut limit = quota("limit", ana, 10);
+    limit.window = Window::Period(NonZeroU32::new(3_600).unwrap());
+    bed.apply_quota(&team, &limit).await;
+    let mut broker = bed.broker(&replica, &team, "app").await;
+    broker.granted("ana", "github").await;
+    let before = bed.apply_quota(&team, &limit).await;
+    assert_eq!(before.used, Some(5));
+    for table in ["quota_window", "allowance_charge"] {
+        bed.tamper(&format!("update {table} set window_no = window_no + 1"))
+            .await;
+    }
+    broker.granted("ana", "github").await;
+    let after = bed.apply_quota(&team, &limit).await;
+    assert_eq!(after.used, Some(7));
+    let ends = |state: QuotaState| state.window_end_time.unwrap();
+    assert!(ends(before) < ends(after));
     replica.stop().await;
 }
