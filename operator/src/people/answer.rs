@@ -100,10 +100,12 @@ impl People {
 
         let account = self.identity.account(&shown.token).await?;
         seen.is_known = true;
+        let question = self.turns.right(&account).await?;
         let uid = self
             .identity
             .allowed(&account, &namespace, asked.right())
             .await?;
+        drop(question);
         let _turn = self.turn(&asked, &account, &namespace).await?;
         let tenant = self.vault.tenant_of(&namespace, &uid).await?;
         let tenant = tenant.ok_or_else(|| {
