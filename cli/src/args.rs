@@ -8,6 +8,11 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::time::{Since, duration};
 
+/// The service account to read with, unless told.
+const AUDITOR: &str = "bursar-auditor";
+/// The service account to revoke with, unless told.
+const REVOKER: &str = "bursar-revoker";
+
 /// Who read which token, why a request was refused, and revoking at once.
 ///
 /// It asks the API server for a token of a service account that you may use
@@ -36,6 +41,16 @@ impl Args {
             _ => ExitCode::FAILURE,
         }
     }
+
+    /// Whose token is shown: who may read need not be able to revoke.
+    pub(crate) fn service_account(&self) -> &str {
+        let default = match &self.command {
+            Command::Revoke(_) => REVOKER,
+            Command::Audit(_) | Command::Why { .. } => AUDITOR,
+        };
+        let named = self.global.service_account.as_deref();
+        named.unwrap_or(default)
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -53,14 +68,9 @@ pub(crate) struct Global {
     pub(crate) namespace: Option<String>,
 
     /// The service account whose token is shown to the vault: NAME in that namespace, or
-    /// NAMESPACE/NAME
-    #[arg(
-        long,
-        global = true,
-        default_value = "bursar-auditor",
-        value_name = "NAME"
-    )]
-    pub(crate) service_account: String,
+    /// NAMESPACE/NAME [default: bursar-auditor, or for revoke bursar-revoker]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) service_account: Option<String>,
 
     /// The vault's own URL, https://HOST:PORT, instead of the API server's proxy
     #[arg(
@@ -186,7 +196,7 @@ pub(crate) enum Output {
 pub(crate) struct Revoke {
     /// The StoredToken
     pub(crate) token: String,
-    /// This version and all before it [default: all there are]
+    /// This version and all before it [default: the newest there is now]
     #[arg(long, value_name = "VERSION")]
     pub(crate) through_version: Option<u32>,
     /// Wait until no broker can serve one of them any more, and print a receipt
@@ -225,6 +235,21 @@ mod tests {
         assert_eq!(failure(&["audit", "verify"]), code(2));
         assert_eq!(failure(&["audit"]), code(1));
         assert_eq!(failure(&["revoke", "t"]), code(1));
+    }
+
+    #[test]
+    fn who_reads_is_not_who_revokes() {
+        let account = |args: &[&str]| {
+            let args = [&["kubectl-bursar"], args].concat();
+            let args = Args::try_parse_from(args).unwrap();
+            args.service_account().to_owned()
+        };
+        assert_eq!(account(&["audit"]), "bursar-auditor");
+        assert_eq!(account(&["audit", "verify"]), "bursar-auditor");
+        assert_eq!(account(&["why", "d"]), "bursar-auditor");
+        assert_eq!(account(&["revoke", "t"]), "bursar-revoker");
+        let told = ["revoke", "t", "--service-account", "sec/a"];
+        assert_eq!(account(&told), "sec/a");
     }
 
     #[test]

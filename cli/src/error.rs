@@ -53,13 +53,24 @@ pub enum CliError {
     /// The vault refused.
     #[error("{} ({})", .0.detail, .0.code)]
     Refused(Problem),
+    /// A revocation whose answer may have been lost.
+    #[error(
+        "{source}; it is not known whether all versions up to {through_version} are revoked: try \
+         again with --through-version {through_version}"
+    )]
+    Uncertain {
+        /// The last version it was asked for.
+        through_version: u32,
+        /// Why there is no answer.
+        source: Box<CliError>,
+    },
     /// Something else than the vault answered.
     #[error("what answered is not Bursar's vault, or another release of it: HTTP {0}")]
     NotTheVault(u16),
     /// Writing to standard output failed.
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),
-    /// A flag that does not go with another.
+    /// An argument, or a flag that does not go with another.
     #[error("{0}")]
     Usage(&'static str),
 }

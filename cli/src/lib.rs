@@ -15,6 +15,7 @@ mod revoke;
 mod run;
 mod table;
 mod time;
+mod unread;
 mod vault;
 mod verify;
 mod why;

@@ -17,7 +17,7 @@ async fn main() -> ExitCode {
     let failure = args.failure();
     match run(args, &now, &mut std::io::stdout()).await {
         Ok(code) => code,
-        // Whoever reads what we write has seen enough.
+        // Whoever reads a listing has seen enough.
         Err(CliError::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("kubectl-bursar: {error}");

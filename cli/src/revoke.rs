@@ -24,10 +24,19 @@ pub(crate) async fn run(
 ) -> Result<ExitCode, CliError> {
     let start = Instant::now();
     let path = format!("storedtokens/{}/revocation", segment(&revoke.token));
-    let request = RevokeRequest {
-        through_version: revoke.through_version,
+    let through_version = match revoke.through_version {
+        Some(through) => through,
+        // Asked for once: a version that comes while this is tried again is not meant.
+        None => {
+            vault
+                .get::<Progress>(&path, Patience::quick())
+                .await?
+                .newest_version
+        }
     };
-    let revoked: Revocation = vault.post(&path, &request, Patience::quick()).await?;
+    let request = RevokeRequest { through_version };
+    let revoked = vault.post(&path, &request, Patience::quick()).await;
+    let revoked: Revocation = revoked.map_err(|error| uncertain(through_version, error))?;
     let name = format!("{}/{}", vault.namespace, revoke.token);
     let before = if revoked.is_new {
         ""
@@ -58,6 +67,17 @@ pub(crate) async fn run(
         eprintln!("not complete within {}", for_people(revoke.timeout));
         ExitCode::FAILURE
     })
+}
+
+/// What is refused was not done; anything else may have been, and its answer lost.
+fn uncertain(through_version: u32, error: CliError) -> CliError {
+    match error {
+        CliError::Refused(problem) if problem.status < 500 => CliError::Refused(problem),
+        error => CliError::Uncertain {
+            through_version,
+            source: Box::new(error),
+        },
+    }
 }
 
 /// Looks until it is complete, or until `deadline`; tells when something changed.
@@ -107,7 +127,7 @@ fn receipt(
     writeln!(
         out,
         "revoked        all versions up to {}",
-        progress.through_version
+        progress.through_version.unwrap_or(revoked.through_version)
     )?;
     writeln!(out, "revoked at     {}", revoked.revoked_time)?;
     writeln!(
@@ -167,7 +187,8 @@ mod tests {
             revoked_time: "2026-11-21T10:00:00Z".parse().unwrap(),
         };
         let progress = Progress {
-            through_version: 2,
+            newest_version: 2,
+            through_version: Some(2),
             complete: open == 0,
             brokers_open: open,
             brokers_confirmed: 1,

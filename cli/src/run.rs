@@ -7,10 +7,12 @@ use jiff::Timestamp;
 
 use crate::args::{Args, AuditCommand, Command};
 use crate::error::CliError;
+use crate::unread::Unread;
 use crate::vault::Vault;
 use crate::{audit, revoke, verify, why};
 
-/// Does what the arguments say; results go to `out`, remarks to standard error.
+/// Does what the arguments say; results go to `out`, remarks to standard error. A listing ends
+/// with a broken pipe when nobody reads `out` any more; other commands go on to their exit code.
 ///
 /// # Errors
 /// [`CliError`]. Commands that ran and found something wrong give an exit code instead.
@@ -19,13 +21,14 @@ pub async fn run(
     now: &dyn Fn() -> Timestamp,
     out: &mut dyn Write,
 ) -> Result<ExitCode, CliError> {
-    let mut vault = Vault::new(&args.global).await?;
+    let service_account = args.service_account();
+    let mut vault = Vault::new(&args.global, service_account).await?;
     match args.command {
         Command::Audit(audit) => match audit.command {
-            Some(AuditCommand::Verify) => verify::run(&mut vault, out).await,
+            Some(AuditCommand::Verify) => verify::run(&mut vault, &mut Unread(out)).await,
             None => audit::run(&mut vault, audit.filter, &audit.show, now(), out).await,
         },
         Command::Why { decision_id } => why::run(&mut vault, &decision_id, out).await,
-        Command::Revoke(revoke) => revoke::run(&mut vault, &revoke, out).await,
+        Command::Revoke(revoke) => revoke::run(&mut vault, &revoke, &mut Unread(out)).await,
     }
 }

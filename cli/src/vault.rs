@@ -57,7 +57,7 @@ enum Way {
 
 impl Vault {
     /// Finds out who asks. Nothing is sent to the vault yet.
-    pub(crate) async fn new(global: &Global) -> Result<Self, CliError> {
+    pub(crate) async fn new(global: &Global, service_account: &str) -> Result<Self, CliError> {
         let way = match (&global.vault, &global.ca_file) {
             (Some(url), Some(ca_file)) => {
                 let ca = std::fs::read(ca_file).map_err(|source| CliError::File {
@@ -74,7 +74,7 @@ impl Vault {
         Ok(Self {
             client,
             way,
-            service_account: account(&global.service_account, &namespace),
+            service_account: account(service_account, &namespace),
             namespace,
             person,
             token: None,

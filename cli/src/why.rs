@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use bursar_wire::people::AccessRecord;
+use bursar_wire::people::{AccessRecord, is_decision_id};
 
 use crate::error::CliError;
 use crate::patience::Patience;
@@ -15,7 +15,12 @@ pub(crate) async fn run(
     decision_id: &str,
     out: &mut dyn Write,
 ) -> Result<ExitCode, CliError> {
-    let path = format!("denials/{}", segment(decision_id));
+    if !is_decision_id(decision_id) {
+        return Err(CliError::Usage(
+            "a decision_id is 32 digits and letters a to f, as a refusal has it",
+        ));
+    }
+    let path = format!("denials/{decision_id}");
     let record: AccessRecord = vault.get(&path, Patience::reading()).await?;
     write!(out, "{}", sentences(&record, &vault.namespace))?;
     out.flush()?;

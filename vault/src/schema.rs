@@ -19,7 +19,7 @@ pub enum SchemaError {
     /// Nobody migrated it, or not to this release.
     #[error(
         "the database has not the schema of this release ({found}): as the owner of the tables \
-         run `bursar-operator migrate --database-url OWNER_URL --runtime-role {role}`"
+         run `BURSAR_DATABASE_URL=OWNER_URL bursar-operator migrate --runtime-role {role}`"
     )]
     Old {
         /// How far it is.

@@ -27,6 +27,12 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 /// The most records of one page.
 pub const LARGEST_PAGE: u32 = 1_000;
 
+/// Whether it could be the id of a refusal: 32 hexadecimal digits, in lower case.
+#[must_use]
+pub fn is_decision_id(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// Which records.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -133,12 +139,12 @@ pub struct AccessRecord {
 }
 
 /// Which versions to revoke.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RevokeRequest {
-    /// This one and all before it; all there are without it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub through_version: Option<u32>,
+    /// This one and all before it. Never "all there are": repeated, because the answer was lost,
+    /// that would take a version nobody had seen.
+    pub through_version: u32,
 }
 
 /// A revocation, committed.
@@ -154,11 +160,14 @@ pub struct Revocation {
     pub revoked_time: Timestamp,
 }
 
-/// How far a revocation has come.
+/// How far a revocation has come, or that there is none.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Progress {
+    /// The newest version there is.
+    pub newest_version: u32,
     /// Every version up to this one is dead.
-    pub through_version: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub through_version: Option<u32>,
     /// Whether no broker can serve one of them any more.
     pub complete: bool,
     /// Brokers that may still hold one.

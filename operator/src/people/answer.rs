@@ -34,7 +34,7 @@ enum Asked {
     Audit(Box<AuditFilter>),
     Why(String),
     Verify,
-    Revoke(TokenName, Option<TokenVersion>),
+    Revoke(TokenName, TokenVersion),
     Progress(TokenName),
 }
 
@@ -100,10 +100,12 @@ impl People {
 
         let account = self.identity.account(&shown.token).await?;
         seen.is_known = true;
+        let question = self.turns.right(&account).await?;
         let uid = self
             .identity
             .allowed(&account, &namespace, asked.right())
             .await?;
+        drop(question);
         let _turn = self.turn(&asked, &account, &namespace).await?;
         let tenant = self.vault.tenant_of(&namespace, &uid).await?;
         let tenant = tenant.ok_or_else(|| {
@@ -200,22 +202,11 @@ impl People {
         tenant: &Tenant,
         name: &TokenName,
     ) -> Result<Response<Full<Bytes>>, Problem> {
-        let drain = self.vault.drain_of(tenant, name).await?;
-        let drain = drain.ok_or_else(|| {
-            Problem::new(
-                Code::TokenNotFound,
-                format!("there is no token {name} in the vault"),
-            )
-        })?;
-        let through = drain.through_version.ok_or_else(|| {
-            Problem::new(
-                Code::NoVersion,
-                format!("no version of token {name} is revoked"),
-            )
-        })?;
+        let (newest, drain) = self.vault.drain_of(tenant, name).await?;
         let count = |brokers| u64::try_from(brokers).unwrap_or_default();
         ok(&Progress {
-            through_version: through.get(),
+            newest_version: newest.get(),
+            through_version: drain.through_version.map(TokenVersion::get),
             complete: drain.is_complete(),
             brokers_open: count(drain.brokers_open),
             brokers_confirmed: count(drain.brokers_confirmed),
@@ -229,7 +220,7 @@ impl People {
         &self,
         (namespace, tenant): (&Namespace, &Tenant),
         name: &TokenName,
-        through: Option<TokenVersion>,
+        through: TokenVersion,
         person: &Person,
     ) -> Result<Response<Full<Bytes>>, Problem> {
         let revoked = self
@@ -264,7 +255,7 @@ async fn asked(call: Call, body: Incoming) -> Result<Asked, Problem> {
         }
         Call::Revoke(name) => {
             let RevokeRequest { through_version } = parse(&bytes)?;
-            let through = through_version.map(TokenVersion::try_from).transpose();
+            let through = TokenVersion::try_from(through_version);
             let through =
                 through.map_err(|_| Problem::invalid("through_version: versions begin at 1"))?;
             Asked::Revoke(name, through)

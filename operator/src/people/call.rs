@@ -1,7 +1,7 @@
 //! From a path, a method, headers and a body to what is asked. No I/O.
 
 use bursar_vault::{Namespace, PersonName, TokenName};
-use bursar_wire::people::{PERSON_HEADER, TOKEN_HEADER};
+use bursar_wire::people::{PERSON_HEADER, TOKEN_HEADER, is_decision_id};
 use http::{HeaderMap, Method};
 
 use super::problem::{Code, Problem};
@@ -28,9 +28,6 @@ pub(super) struct Shown {
     pub(super) token: String,
     pub(super) person: PersonName,
 }
-
-/// Longer ones are none of ours, in bytes.
-const LONGEST_DECISION_ID: usize = 64;
 
 impl Call {
     /// As it is counted.
@@ -109,12 +106,11 @@ pub(super) fn unauthenticated() -> Problem {
 }
 
 fn decision_id(text: &str) -> Result<String, Problem> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
-    if (1..=LONGEST_DECISION_ID).contains(&text.len()) && text.bytes().all(plain) {
+    if is_decision_id(text) {
         Ok(text.to_owned())
     } else {
         Err(Problem::invalid(
-            "a decision id is 1 to 64 letters, digits and '-', as a broker's refusal has it",
+            "a decision id is 32 digits and letters a to f, as a broker's refusal has it",
         ))
     }
 }
@@ -147,6 +143,9 @@ mod tests {
         assert_eq!(read(&Method::POST, revocation).1, Call::Revoke(name));
         let name = "ana.github".parse().unwrap();
         assert_eq!(read(&Method::GET, revocation).1, Call::Progress(name));
+        let id = "0123456789abcdef0123456789abcdef";
+        let why = format!("/v1/namespaces/team/denials/{id}");
+        assert_eq!(read(&Method::GET, &why).1, Call::Why(id.to_owned()));
         for path in [
             "",
             "/",
@@ -159,10 +158,11 @@ mod tests {
             assert_eq!(code(&Method::GET, path), Some(Code::NotFound), "{path}");
         }
         for path in [
-            "/v1/namespaces/TEAM/denials/a",
-            "/v1/namespaces//denials/a",
-            "/v1/namespaces/a%2Fb/denials/a",
-            "/v1/namespaces/team/denials/a%20b",
+            "/v1/namespaces/TEAM/denials/0123456789abcdef0123456789abcdef",
+            "/v1/namespaces//denials/0123456789abcdef0123456789abcdef",
+            "/v1/namespaces/a%2Fb/denials/0123456789abcdef0123456789abcdef",
+            "/v1/namespaces/team/denials/0123456789abcdef",
+            "/v1/namespaces/team/denials/0123456789ABCDEF0123456789ABCDEF",
             "/v1/namespaces/team/storedtokens/A/revocation",
         ] {
             assert_eq!(

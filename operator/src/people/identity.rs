@@ -169,15 +169,18 @@ impl Identity {
             .await
             .map_err(|error| Problem::kubernetes("review a person's right", error))?;
         let allowed = answer.status.is_some_and(|status| status.allowed);
-        // Live, not from a list: a recreated namespace must not pass for the one before it.
-        let live = Api::<NamespaceMeta>::all(self.client.clone())
-            .get_opt(namespace.as_str())
-            .await
-            .map_err(|error| Problem::kubernetes("read a namespace", error))?;
+        let live = match allowed {
+            // Live, not from a list: a recreated namespace must not pass for the one before it.
+            true => Api::<NamespaceMeta>::all(self.client.clone())
+                .get_opt(namespace.as_str())
+                .await
+                .map_err(|error| Problem::kubernetes("read a namespace", error))?,
+            false => None,
+        };
         let uid = live.and_then(|live| live.uid());
         match uid.and_then(|uid| NamespaceUid::try_from(uid).ok()) {
-            Some(uid) if allowed => Ok(uid),
-            _ => {
+            Some(uid) => Ok(uid),
+            None => {
                 let (of, account) = (&account.namespace, &account.name);
                 Err(Problem::new(
                     Code::Forbidden,

@@ -9,6 +9,7 @@
 mod answer;
 mod call;
 mod identity;
+mod pace;
 mod places;
 mod problem;
 mod reviews;

@@ -113,7 +113,7 @@ impl Problem {
             _ => "no answer".to_owned(),
         };
         tracing::warn!(error, "the Kubernetes API could not {what}");
-        let detail = "the Kubernetes API could not say who may do this; try again";
+        let detail = format!("the Kubernetes API could not {what}; try again");
         Self::new(Code::Unavailable, detail)
     }
 

@@ -1,5 +1,6 @@
-//! Whose call is worked on at the database, so that none of them keeps others from theirs:
-//! what people read has connections of its own, and what they revoke does not wait for that.
+//! Whose call is worked on, so that none of them keeps others from theirs: the API server is
+//! asked about the right of each only so often, what people read has connections of its own, and
+//! what they revoke does not wait for that.
 
 use std::time::Duration;
 
@@ -8,9 +9,17 @@ use bursar_vault::Namespace;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::identity::Account;
+use super::pace::Pace;
 use super::places::{Place, Places};
 use super::problem::{Code, Problem};
 
+/// Questions about the right of one service account, at once and in a second.
+const RIGHTS_OF_ACCOUNT: u8 = 10;
+/// And in a second about all service accounts of one namespace, of which anyone there may make
+/// many.
+const RIGHTS_OF_NAMESPACE: u8 = 40;
+/// How long a question may wait. It keeps a connection meanwhile, perhaps a stranger's.
+const RIGHTS_PATIENCE: Duration = Duration::from_secs(2);
 /// Queries at once.
 const QUERIES: usize = 4;
 /// Queries about one namespace at once.
@@ -24,6 +33,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Turns of people's calls.
 pub(super) struct Turns {
+    rights_of_account: Pace<String>,
+    rights_of_namespace: Pace<Namespace>,
+    rights_at_once: Places<String>,
     queries: Semaphore,
     of_account: Places<String>,
     of_namespace: Places<Namespace>,
@@ -49,6 +61,9 @@ pub(super) struct VerificationTurn<'a> {
 impl Turns {
     pub(super) fn new(patience: Duration) -> Self {
         Self {
+            rights_of_account: Pace::new(RIGHTS_OF_ACCOUNT.into(), RIGHTS_PATIENCE),
+            rights_of_namespace: Pace::new(RIGHTS_OF_NAMESPACE.into(), RIGHTS_PATIENCE),
+            rights_at_once: Places::new(RIGHTS_OF_ACCOUNT.into()),
             queries: Semaphore::new(QUERIES),
             of_account: Places::new(1),
             of_namespace: Places::new(QUERIES_OF_NAMESPACE),
@@ -57,6 +72,20 @@ impl Turns {
             revocations: Semaphore::new(REVOCATIONS),
             patience,
         }
+    }
+
+    /// A turn to ask what a service account may do: only others of its own are waited for.
+    pub(super) async fn right(&self, account: &Account) -> Result<Place<String>, Problem> {
+        let name = account.full_name();
+        let turn = async {
+            self.rights_of_account.turn(name.clone()).await?;
+            let namespace = account.namespace.clone();
+            self.rights_of_namespace.turn(namespace).await?;
+            self.rights_at_once.take(name)
+        };
+        turn.await.ok_or_else(|| {
+            crowded("this service account, or its namespace, asks too often; try again")
+        })
     }
 
     /// A turn to query the records of a namespace: one for each service account, two for each
@@ -159,6 +188,35 @@ mod tests {
         drop((first, second));
         assert!(turns.query(&elsewhere, &ns("c")).await.is_ok());
         drop(others);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_too_often_keeps_others_of_no_namespace_but_its_own() {
+        let turns = Turns::new(Duration::ZERO);
+        // At once as many as the pace has saved up, and no more at once after it.
+        let one = account("a", "one");
+        let mut held = Vec::new();
+        for _ in 0..10 {
+            held.push(turns.right(&one).await.unwrap());
+        }
+        assert!(is_crowded(turns.right(&one).await));
+        assert!(turns.right(&account("a", "two")).await.is_ok());
+        drop(held);
+        assert!(turns.right(&one).await.is_ok());
+
+        // Many accounts of one namespace: none waits long, and together they are not many.
+        let start = tokio::time::Instant::now();
+        let many = (0..1_000).map(|number| {
+            let account = account("b", &format!("account-{number}"));
+            let turns = &turns;
+            async move { turns.right(&account).await.is_ok() }
+        });
+        let asked = futures::future::join_all(many).await;
+        let asked = asked.into_iter().filter(|asked| *asked).count();
+        assert_eq!(asked, 40 + 2 * 40);
+        assert_eq!(start.elapsed(), Duration::from_secs(2));
+        assert!(turns.right(&account("c", "one")).await.is_ok());
+        assert_eq!(start.elapsed(), Duration::from_secs(2));
     }
 
     #[tokio::test]

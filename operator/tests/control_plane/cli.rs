@@ -1,6 +1,7 @@
 //! `kubectl bursar`, and requests to the service behind it that no tool of ours would make.
 
-use std::path::PathBuf;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bursar_cli::{Args, CliError, run};
@@ -20,6 +21,19 @@ use crate::team::Team;
 pub(crate) struct Printed {
     pub(crate) out: String,
     pub(crate) success: bool,
+}
+
+/// What is written to it nobody reads any more.
+struct Gone;
+
+impl Write for Gone {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Team {
@@ -47,15 +61,56 @@ impl Team {
 
     /// Runs the command as an administrator of the cluster, at the vault's own URL.
     pub(crate) async fn bursar(&self, args: &[&str]) -> Result<Printed, CliError> {
-        let url = format!("https://127.0.0.1:{}", self.operator.people_port());
-        let ca_file = self.ca_file().await;
-        let direct = ["--vault", &url, "--ca-file", ca_file.to_str().unwrap()];
-        self.bursar_by(&direct, args).await
+        self.bursar_at(self.operator.people_port(), args).await
     }
 
-    /// Runs it on another way.
-    pub(crate) async fn bursar_by(&self, way: &[&str], args: &[&str]) -> Result<Printed, CliError> {
-        let kubeconfig = self.testbed.kubeconfig().to_str().unwrap();
+    /// The same at another port of this machine.
+    pub(crate) async fn bursar_at(&self, port: u16, args: &[&str]) -> Result<Printed, CliError> {
+        let mut out = Vec::new();
+        let success = self.bursar_to(port, args, &mut out).await?;
+        let out = String::from_utf8(out).unwrap();
+        Ok(Printed { out, success })
+    }
+
+    /// The same for a reader that has gone.
+    pub(crate) async fn bursar_unread(&self, args: &[&str]) -> Result<bool, CliError> {
+        let port = self.operator.people_port();
+        self.bursar_to(port, args, &mut Gone).await
+    }
+
+    async fn bursar_to(
+        &self,
+        port: u16,
+        args: &[&str],
+        out: &mut dyn Write,
+    ) -> Result<bool, CliError> {
+        let url = format!("https://127.0.0.1:{port}");
+        let ca_file = self.ca_file().await;
+        let direct = ["--vault", &url, "--ca-file", ca_file.to_str().unwrap()];
+        let args = [&direct, args].concat();
+        self.bursar_as_of(self.testbed.kubeconfig(), &args, out)
+            .await
+    }
+
+    /// Runs it through the API server, with what a kubeconfig allows.
+    pub(crate) async fn bursar_by(
+        &self,
+        kubeconfig: &Path,
+        args: &[&str],
+    ) -> Result<Printed, CliError> {
+        let mut out = Vec::new();
+        let success = self.bursar_as_of(kubeconfig, args, &mut out).await?;
+        let out = String::from_utf8(out).unwrap();
+        Ok(Printed { out, success })
+    }
+
+    async fn bursar_as_of(
+        &self,
+        kubeconfig: &Path,
+        args: &[&str],
+        out: &mut dyn Write,
+    ) -> Result<bool, CliError> {
+        let kubeconfig = kubeconfig.to_str().unwrap();
         let global = [
             "kubectl-bursar",
             "--kubeconfig",
@@ -63,14 +118,10 @@ impl Team {
             "-n",
             &self.namespace,
         ];
-        let args = Args::try_parse_from(global.iter().chain(way).chain(args)).unwrap();
-        let mut out = Vec::new();
+        let args = Args::try_parse_from(global.iter().chain(args)).unwrap();
         let now = || jiff::Timestamp::from_second(4_000_000_000).unwrap();
-        let code = run(args, &now, &mut out).await?;
-        Ok(Printed {
-            out: String::from_utf8(out).unwrap(),
-            success: format!("{code:?}") == format!("{:?}", std::process::ExitCode::SUCCESS),
-        })
+        let code = run(args, &now, out).await?;
+        Ok(format!("{code:?}") == format!("{:?}", std::process::ExitCode::SUCCESS))
     }
 
     pub(crate) async fn ca(&self) -> String {
@@ -105,27 +156,35 @@ impl Team {
         headers: &[(&str, &str)],
         body: &str,
     ) -> (u16, Value) {
+        let vault = ("127.0.0.1", self.operator.people_port());
+        let tcp = TcpStream::connect(vault).await.unwrap();
+        self.ask_over(tcp, line, headers, body).await.unwrap()
+    }
+
+    /// The same over a connection; `None` when it is closed without an answer.
+    pub(crate) async fn ask_over(
+        &self,
+        tcp: TcpStream,
+        line: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Option<(u16, Value)> {
         let tls = bursar_wire::tls::people_client_config(self.ca().await.as_bytes()).unwrap();
-        let tcp = TcpStream::connect(("127.0.0.1", self.operator.people_port()))
-            .await
-            .unwrap();
         let name = ServerName::try_from(VAULT_NAME).unwrap();
-        let mut stream = TlsConnector::from(Arc::new(tls))
-            .connect(name, tcp)
-            .await
-            .unwrap();
+        let stream = TlsConnector::from(Arc::new(tls)).connect(name, tcp);
+        let mut stream = stream.await.ok()?;
         let mut request = format!("{line} HTTP/1.1\r\nHost: v\r\nConnection: close\r\n");
         for (name, value) in headers {
             request += &format!("{name}: {value}\r\n");
         }
         request += &format!("Content-Length: {}\r\n\r\n{body}", body.len());
-        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.ok()?;
         let mut answer = String::new();
         // A server that closes without a TLS goodbye has still answered.
         let _ = stream.read_to_string(&mut answer).await;
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, serde_json::from_str(body).unwrap_or(Value::Null))
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        let status = head.split(' ').nth(1)?.parse().unwrap();
+        Some((status, serde_json::from_str(body).unwrap_or(Value::Null)))
     }
 }
 

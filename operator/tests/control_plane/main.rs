@@ -26,6 +26,7 @@ mod onboarding;
 mod output;
 mod people;
 mod people_floods;
+mod people_lost;
 mod people_proxy;
 mod quiet;
 mod quota_faults;

@@ -17,14 +17,19 @@ use crate::logs::{PLANTED, is_leak};
 use crate::operator::{LIMIT, PAUSE};
 use crate::team::Team;
 
-/// A team with a token in use, and a service account for people.
+/// The decision_id of a refusal that is on record.
+const REFUSED: &str = "0123456789abcdef0123456789abcdef";
+/// One that is not.
+pub(crate) const ABSENT: &str = "ffffffffffffffffffffffffffffffff";
+
+/// A team with a token in use, and the service accounts for people.
 pub(crate) async fn with_token() -> Team {
     let team = with_pod().await;
     team.secret("github", &format!("{PLANTED}value")).await;
     team.token("github", "ana").await;
     team.serving("github", 1).await;
     team.bind("bursar-auditor", "bursar-auditor").await;
-    team.bind("bursar-auditor", "bursar-revoker").await;
+    team.bind("bursar-revoker", "bursar-revoker").await;
     team
 }
 
@@ -84,7 +89,7 @@ async fn a_person_revokes_beside_the_spec_and_sees_who_gave_it_back() {
     assert_eq!(revoked["token"], "github");
     assert_eq!(revoked["version"], 1);
     assert_eq!(revoked["person"], "testbed-administrator");
-    let account = format!("{}/bursar-auditor", team.namespace);
+    let account = format!("{}/bursar-revoker", team.namespace);
     assert_eq!(revoked["service_account_name"], account);
     assert!(!is_leak(&out) && !is_leak(&printed.out));
 }
@@ -104,6 +109,8 @@ async fn a_revocation_that_is_not_complete_in_time_is_a_failure() {
         "{}",
         printed.out
     );
+    let again = ["revoke", "github", "--wait", "--timeout", "1s"];
+    assert!(!team.bursar_unread(&again).await.unwrap());
     // Without --wait nothing is waited for.
     let again = team
         .bursar(&["revoke", "github", "--through-version", "1"])
@@ -217,13 +224,13 @@ async fn why_tells_of_one_refused_request_in_sentences() {
              service_account_name, app_name, purpose, count, first_time, last_time, decision_id,
              code, reason, user_name, token_name, secret_version, mac)
          values ($1, gen_random_uuid(), 1, now(), 'Denied', 'other', 'sync', 'nightly', 1, now(),
-                 now(), 'd-1', 'Forbidden', 'WorkloadNotListed', 'ana', 'github', 1, sha256(''))",
+                 now(), '0123456789abcdef0123456789abcdef', 'Forbidden', 'WorkloadNotListed', 'ana', 'github', 1, sha256(''))",
     )
     .bind(tenant(&team).await)
     .execute(&database(&team).await)
     .await
     .unwrap();
-    let told = team.bursar(&["why", "d-1"]).await.unwrap().out;
+    let told = team.bursar(&["why", REFUSED]).await.unwrap().out;
     for part in [
         "service account other",
         "token github of user ana",
@@ -232,12 +239,14 @@ async fn why_tells_of_one_refused_request_in_sentences() {
     ] {
         assert!(told.contains(part), "{part}: {told}");
     }
-    let absent = team.bursar(&["why", "d-2"]).await;
+    let absent = team.bursar(&["why", ABSENT]).await;
     let Err(CliError::Refused(problem)) = absent else {
         panic!("there is no such decision");
     };
     assert_eq!(problem.code, "DenialNotFound");
     assert!(problem.detail.contains("256"), "{}", problem.detail);
+    let wrong = team.bursar(&["why", "d-1"]).await;
+    assert!(matches!(wrong, Err(CliError::Usage(_))));
 }
 
 #[tokio::test]
@@ -247,7 +256,7 @@ async fn without_the_right_nothing_is_told_and_nothing_is_there_looks_the_same()
         .create_service_account(&team.namespace, "nobody")
         .await
         .unwrap();
-    for args in [vec!["audit"], vec!["why", "d"], vec!["revoke", "github"]] {
+    for args in [vec!["audit"], vec!["why", ABSENT], vec!["revoke", "github"]] {
         let args = [args, vec!["--service-account", "nobody"]].concat();
         assert_eq!(code(team.bursar(&args).await), "Forbidden", "{args:?}");
     }
@@ -275,7 +284,7 @@ async fn without_the_right_nothing_is_told_and_nothing_is_there_looks_the_same()
     let other = with_token().await;
     let token = team.token_of("bursar-auditor", "bursar-cli").await;
     let headers = [("Bursar-Token", token.as_str()), ("Bursar-Person", "ana")];
-    let at = |namespace: &str| format!("GET /v1/namespaces/{namespace}/denials/d");
+    let at = |namespace: &str| format!("GET /v1/namespaces/{namespace}/denials/{ABSENT}");
     let (status, elsewhere) = team.ask(&at(&other.namespace), &headers, "").await;
     assert_eq!(status, 403);
     let (status, absent) = team.ask(&at("absent"), &headers, "").await;
@@ -297,7 +306,7 @@ impl Team {
 #[tokio::test]
 async fn only_a_token_for_this_service_is_one() {
     let team = with_token().await;
-    let path = format!("GET /v1/namespaces/{}/denials/d", team.namespace);
+    let path = format!("GET /v1/namespaces/{}/denials/{ABSENT}", team.namespace);
     let good = team.token_of("bursar-auditor", "bursar-cli").await;
     let person = ("Bursar-Person", "ana");
     let status = async |headers: &[(&str, &str)]| team.ask(&path, headers, "").await.0;

@@ -7,10 +7,12 @@ use bursar_testbed::until;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
 
 use crate::attach::with_pod;
 use crate::operator::{LIMIT, PAUSE, VAULT_NAME};
+use crate::people::{ABSENT, with_token};
 use crate::team::Team;
 
 /// As many as one address may have.
@@ -33,7 +35,7 @@ async fn is_closed(stream: &mut TcpStream) -> bool {
 }
 
 #[tokio::test]
-async fn one_address_cannot_keep_others_from_revoking() {
+async fn one_address_cannot_keep_others_from_asking() {
     let team = with_pod().await;
     team.bind("bursar-auditor", "bursar-auditor").await;
     let flooder = IpAddr::from([127, 0, 9, 1]);
@@ -62,7 +64,7 @@ async fn a_connection_of_somebody_unknown_ends_with_its_first_answer() {
         let name = ServerName::try_from(VAULT_NAME).unwrap();
         let connector = TlsConnector::from(Arc::new(tls));
         let mut stream = connector.connect(name, tcp).await.unwrap();
-        let path = format!("/v1/namespaces/{}/denials/d", team.namespace);
+        let path = format!("/v1/namespaces/{}/denials/{ABSENT}", team.namespace);
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: v\r\nBursar-Person: ana\r\nBursar-Token: {token}\r\n\r\n"
         );
@@ -82,14 +84,14 @@ async fn a_connection_of_somebody_unknown_ends_with_its_first_answer() {
 #[tokio::test]
 async fn who_shares_a_service_account_revokes_beside_the_others() {
     let team = with_pod().await;
-    team.bind("bursar-auditor", "bursar-revoker").await;
+    team.bind("bursar-revoker", "bursar-revoker").await;
     let path = format!(
         "GET /v1/namespaces/{}/storedtokens/absent/revocation",
         team.namespace
     );
     let mut tokens = Vec::new();
     for _ in 0..6 {
-        tokens.push(team.token_of("bursar-auditor", "bursar-cli").await);
+        tokens.push(team.token_of("bursar-revoker", "bursar-cli").await);
     }
     let asked = tokens.iter().map(async |token| {
         let headers = [("Bursar-Token", token.as_str()), ("Bursar-Person", "ana")];
@@ -97,4 +99,45 @@ async fn who_shares_a_service_account_revokes_beside_the_others() {
     });
     let answers = futures::future::join_all(asked).await;
     assert_eq!(answers, [404; 6]);
+}
+
+#[tokio::test]
+async fn who_asks_without_a_right_is_slowed_down_and_others_revoke() {
+    let (team, stranger) = (with_token().await, Team::new().await);
+    stranger
+        .testbed
+        .create_service_account(&stranger.namespace, "nobody")
+        .await
+        .unwrap();
+    let token = stranger.token_of("nobody", "bursar-cli").await;
+    let headers = [("Bursar-Token", token.as_str()), ("Bursar-Person", "ana")];
+    let path = format!(
+        "GET /v1/namespaces/{}/storedtokens/github/revocation",
+        team.namespace
+    );
+    // More at once than may begin at once and wait.
+    let slowed_down = Notify::new();
+    let flood = (0..2 * OF_SOURCE).map(async |number| {
+        let source = IpAddr::from([127, 0, 9, 2 + u8::try_from(number / OF_SOURCE).unwrap()]);
+        loop {
+            let tcp = connect_from(&team, source).await;
+            let Some((status, problem)) = team.ask_over(tcp, &path, &headers, "").await else {
+                continue;
+            };
+            assert!([403, 429].contains(&status), "{problem}");
+            if problem.to_string().contains("asks too often") {
+                slowed_down.notify_one();
+            }
+        }
+    });
+    let revoked = async {
+        tokio::time::timeout(LIMIT, slowed_down.notified())
+            .await
+            .expect("one account asks as often as it likes");
+        team.bursar(&["revoke", "github"]).await.unwrap()
+    };
+    tokio::select! {
+        _ = futures::future::join_all(flood) => unreachable!("a flood has no end"),
+        revoked = revoked => assert!(revoked.success, "{}", revoked.out),
+    }
 }

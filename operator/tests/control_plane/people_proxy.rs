@@ -1,14 +1,20 @@
 //! The same through the API server's proxy, as people reach the vault of a cluster.
 
 use std::net::{IpAddr, UdpSocket};
+use std::path::PathBuf;
 
 use bursar_cli::CliError;
+use bursar_testbed::until;
+use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::Api;
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::cli::Printed;
+use crate::operator::{LIMIT, PAUSE};
+use crate::people::ABSENT;
 use crate::team::Team;
 
 /// An address of this machine that is not loopback, which the API server hands nothing on to. No
@@ -94,8 +100,36 @@ async fn put_behind_service(team: &Team, address: IpAddr, port: u16) {
     put(endpoints, false).await;
 }
 
-#[tokio::test]
-async fn people_reach_the_vault_through_the_api_server() {
+/// Binds a role of a namespace to a service account of the team.
+async fn bind(team: &Team, namespace: &str, role: &str, account: &str) {
+    let binding = json!({
+        "metadata": { "name": format!("{}-{account}", team.namespace) },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role },
+        "subjects": [{
+            "kind": "ServiceAccount", "name": account, "namespace": team.namespace,
+        }],
+    });
+    let bindings = Api::<RoleBinding>::namespaced(team.client.clone(), namespace);
+    let binding = serde_json::from_value(binding).unwrap();
+    bindings
+        .create(&PostParams::default(), &binding)
+        .await
+        .unwrap();
+}
+
+/// Somebody with a kubeconfig and no rights.
+async fn ordinary_subject(team: &Team, name: &str) -> PathBuf {
+    let namespace = &team.namespace;
+    let testbed = &team.testbed;
+    testbed
+        .create_service_account(namespace, name)
+        .await
+        .unwrap();
+    let kubeconfig = testbed.kubeconfig_for_service_account(namespace, name);
+    kubeconfig.await.unwrap()
+}
+
+async fn behind_the_api_server() -> (Team, tokio::task::JoinHandle<()>) {
     let team = Team::new().await;
     team.user("ana").await;
     team.wait::<bursar_crds::TokenUser>(
@@ -110,11 +144,19 @@ async fn people_reach_the_vault_through_the_api_server() {
     let port = listener.local_addr().unwrap().port();
     put_behind_service(&team, address, port).await;
     let relay = tokio::spawn(relay(listener, team.operator.people_port()));
+    (team, relay)
+}
 
+// One test, because there is one Service.
+#[tokio::test]
+async fn people_reach_the_vault_through_the_api_server_with_the_rights_for_it_and_no_others() {
+    let (team, relay) = behind_the_api_server().await;
+    let administrator = team.testbed.kubeconfig();
     for _ in 0..2 {
-        team.bursar_by(&[], &["audit"]).await.unwrap();
+        team.bursar_by(administrator, &["audit"]).await.unwrap();
     }
-    let printed = team.bursar_by(&[], &["audit", "-o", "json"]).await.unwrap();
+    let json = ["audit", "-o", "json"];
+    let printed = team.bursar_by(administrator, &json).await.unwrap();
     let records: Vec<Value> = serde_json::from_str(&printed.out).unwrap();
     let of_audit = |record: &&Value| record["purpose"] == "audit";
     assert_eq!(
@@ -124,11 +166,50 @@ async fn people_reach_the_vault_through_the_api_server() {
         printed.out
     );
     // What the vault itself says comes through as well.
-    let absent = team.bursar_by(&[], &["why", "d-1"]).await;
+    let absent = team.bursar_by(administrator, &["why", ABSENT]).await;
     assert_eq!(crate::cli::code(absent), "DenialNotFound");
     // And what the API server says is told as its own.
-    let nowhere = ["--bursar-namespace", "absent"];
-    let refused = team.bursar_by(&nowhere, &["audit"]).await;
+    let nowhere = ["--bursar-namespace", "absent", "audit"];
+    let refused = team.bursar_by(administrator, &nowhere).await;
     assert!(matches!(refused, Err(CliError::Proxy(_))));
+
+    // The token of the service account is a right of its own, and so is the way to the vault.
+    let person = ordinary_subject(&team, "person").await;
+    let ask = async || team.bursar_by(&person, &["audit"]).await;
+    assert!(matches!(ask().await, Err(CliError::Token { .. })));
+    team.apply(json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": { "name": "as-auditor" },
+        "rules": [{
+            "apiGroups": [""],
+            "resources": ["serviceaccounts/token"],
+            "resourceNames": ["bursar-auditor"],
+            "verbs": ["create"],
+        }],
+    }))
+    .await;
+    bind(&team, &team.namespace, "as-auditor", "person").await;
+    let until_known = |outcome: Result<Printed, CliError>| match outcome {
+        Err(CliError::Token { .. }) => None,
+        other => Some(other),
+    };
+    let without = until(LIMIT, PAUSE, async || until_known(ask().await)).await;
+    let Some(Err(CliError::Proxy(refused))) = without else {
+        panic!("it was not the API server that refused");
+    };
+    assert!(refused.contains("services/proxy"), "{refused}");
+
+    bind(&team, "bursar-system", "bursar-people", "person").await;
+    let until_known = |outcome: Result<Printed, CliError>| match outcome {
+        Err(CliError::Proxy(_)) => None,
+        other => Some(other),
+    };
+    let with = until(LIMIT, PAUSE, async || until_known(ask().await)).await;
+    let with = with.expect("the role gives no way").unwrap();
+    assert!(with.success, "{}", with.out);
+    // To read is not to revoke: that token this person does not get.
+    let revoke = team.bursar_by(&person, &["revoke", "github"]).await;
+    assert!(matches!(revoke, Err(CliError::Token { .. })));
     relay.abort();
 }

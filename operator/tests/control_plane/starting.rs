@@ -82,7 +82,7 @@ async fn a_database_that_nobody_migrated_is_waited_for_until_the_command_on_read
     config.metrics_listen = ([127, 0, 0, 1], pages).into();
     let running = Running::start(config, operator().await.machine().await);
     let command = format!(
-        "bursar-operator migrate --database-url OWNER_URL --runtime-role {}",
+        "BURSAR_DATABASE_URL=OWNER_URL bursar-operator migrate --runtime-role {}",
         database.runtime_role
     );
     let said = until(LIMIT, PAUSE, async || {

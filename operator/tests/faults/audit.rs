@@ -3,17 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bursar_crds::names::AUDIT_CHECKPOINT_CONFIG_MAP;
 use bursar_seal::{RootKey, RootKeyVersion, RootKeys, SystemRandom, TenantId};
-use bursar_vault::{SystemClock, Vault, VaultConfig};
-use k8s_openapi::api::core::v1::Namespace;
+use bursar_vault::{Anchor, SystemClock, Vault, VaultConfig};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::Api;
 use uuid::Uuid;
 
 use crate::bed::{Bed, ROOT_KEY};
 
 impl Bed {
-    /// Goes through all records and checkpoints (I8); what is not as it was written, if
-    /// anything, and how much was verified.
+    /// Goes through all records and checkpoints (I8), and holds them against what the operator
+    /// has bound outside the database; what is not as it was written, if anything, and how much
+    /// was verified.
     pub(crate) async fn verify_audit(&self) -> Result<String, String> {
         let tenants: Vec<Uuid> = sqlx::query_scalar("select tenant_id from tenant")
             .fetch_all(&mut self.connect().await)
@@ -22,16 +25,40 @@ impl Bed {
         let [tenant] = tenants[..] else {
             return Err(format!("{} tenants instead of one", tenants.len()));
         };
+        // What is bound outside first, so that the database is newer.
+        let anchor = self.anchor().await;
         let found = self.vault().await;
-        let found = found.verify_audit(TenantId::from(tenant), None).await;
-        let found = found.map_err(|error| error.to_string())?;
+        let found = found.verify_audit(TenantId::from(tenant), anchor.as_ref());
+        let found = found.await.map_err(|error| error.to_string())?;
         match found.first_bad {
             Some(bad) => Err(format!("the audit does not verify: {bad:?}")),
             None => Ok(format!(
-                "{} records in {} chains verified",
-                found.records, found.chains
+                "{} records in {} chains and {} checkpoints verified, {}",
+                found.records,
+                found.chains,
+                found.checkpoints,
+                if anchor.is_some() {
+                    "and held against the ConfigMap"
+                } else {
+                    "before there was a ConfigMap"
+                }
             )),
         }
+    }
+
+    /// What the ConfigMap binds; none as long as no operator ran for a minute without a fault.
+    async fn anchor(&self) -> Option<Anchor> {
+        let client = self.testbed.handle().client().await.unwrap();
+        let maps = Api::<ConfigMap>::namespaced(client, "bursar-system");
+        let map = maps.get_opt(AUDIT_CHECKPOINT_CONFIG_MAP).await.unwrap();
+        let data = map?.data.unwrap();
+        let time: Timestamp = data["checkpointTime"].parse().unwrap();
+        let mut sha256 = [0; 32];
+        hex::decode_to_slice(&data["sha256"], &mut sha256).unwrap();
+        Some(Anchor {
+            checkpoint_time: time.into(),
+            sha256,
+        })
     }
 
     async fn vault(&self) -> Vault {

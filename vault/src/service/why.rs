@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use bursar_wire::DENIALS_AN_HOUR;
+use bursar_wire::people::is_decision_id;
 use bursar_wire::v1alpha1;
 use jiff::Timestamp;
 use sqlx::PgConnection;
@@ -26,8 +27,6 @@ use crate::rows::text_enum;
 const FORBIDDEN: &str = "Forbidden";
 /// The longest code.
 const MOST_CODE_BYTES: usize = 40;
-/// Hexadecimal digits of a decision's id.
-const DECISION_ID_BYTES: usize = 32;
 
 text_enum! {
     /// Why a call was Forbidden, found by the rules of grants when the vault was
@@ -78,15 +77,11 @@ impl Told {
     /// # Errors
     /// [`Untrue`] when no broker of ours can have written it.
     pub(crate) fn read(denial: &v1alpha1::Denial) -> Result<Self, Untrue> {
-        let is_id = |text: &str| {
-            text.len() == DECISION_ID_BYTES
-                && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-        };
         let is_code = |text: &str| {
             (1..=MOST_CODE_BYTES).contains(&text.len())
                 && text.bytes().all(|b| b.is_ascii_alphabetic())
         };
-        if !is_id(&denial.decision_id) || !is_code(&denial.code) {
+        if !is_decision_id(&denial.decision_id) || !is_code(&denial.code) {
             return Err(Untrue::Denial);
         }
         let time = Timestamp::from_millisecond(denial.time_ms).map_err(|_| Untrue::Times)?;

@@ -12,7 +12,7 @@ use super::versions::{end_revoked, kill_versions, remember_revoked};
 use crate::audit::{self, Outcome, Record};
 use crate::changes::{self, Change};
 use crate::db_time::{DbTime, db_now};
-use crate::error::{DatabaseError, VaultError};
+use crate::error::VaultError;
 use crate::names::TokenName;
 use crate::people::Person;
 use crate::rows::{Token, TokenRow, raise};
@@ -65,9 +65,10 @@ impl From<sqlx::Error> for RevokeError {
 }
 
 impl Vault {
-    /// Makes every version of a token up to `through` dead, all it has without that; whatever its
-    /// spec says, now and later. Any replica may: it needs no term, because it only takes away.
-    /// Leaves a record of who asked, also when there was nothing left to take.
+    /// Makes every version of a token up to `through` dead, whatever its spec says, now and later.
+    /// Any replica may: it needs no term, because it only takes away; and it may be repeated, since
+    /// it never means a version that came later. Leaves a record of who asked, also when there was
+    /// nothing left to take.
     ///
     /// # Errors
     /// [`RevokeError`]; then nothing has changed.
@@ -75,7 +76,7 @@ impl Vault {
         &self,
         tenant: &Tenant,
         name: &TokenName,
-        through: Option<TokenVersion>,
+        through: TokenVersion,
         person: &Person,
     ) -> Result<Revoked, RevokeError> {
         let transaction = self.begin().await?;
@@ -93,19 +94,26 @@ impl Vault {
                 return Err(VaultError::from(failure).into());
             }
         };
-        let (through_version, newest_version) = versions(&token, through)?;
+        let newest_version = newest(&token)?;
+        if through > newest_version {
+            return Err(RevokeError::NoSuchVersion {
+                name: name.clone(),
+                asked: through,
+                newest: newest_version,
+            });
+        }
 
-        let is_new = Some(through_version) > token.revoked_through();
+        let is_new = Some(through) > token.revoked_through();
         let mut changes = Vec::new();
         if is_new {
             let place = (token.id, name);
-            kill_versions(&mut transaction, tenant, token.id, Some(through_version)).await?;
-            remember_revoked(&mut transaction, tenant, place, through_version).await?;
+            kill_versions(&mut transaction, tenant, token.id, Some(through)).await?;
+            remember_revoked(&mut transaction, tenant, place, through).await?;
             let ended = end_revoked(&mut transaction, tenant, token.id).await?;
             changes.extend(ended.elsewhere);
             changes.push(Change::Recall(token.id));
             let revoked = Token {
-                api_through_version: Some(through_version),
+                api_through_version: Some(through),
                 epoch: raise(token.epoch),
                 ..token.clone()
             };
@@ -117,13 +125,11 @@ impl Vault {
         let record = Record {
             user_uid: Some(token.user_uid.as_uuid()),
             token_id: Some(token.id.as_uuid()),
-            version: Some(through_version.into()),
+            version: Some(through.into()),
             ..Record::of_person(Outcome::Revoked, person, "revoke", time)
         };
         let dead_time = match token.revoked_through() {
-            Some(through) if !is_new => {
-                last_death(&mut transaction, tenant, token.id, through).await?
-            }
+            Some(dead) if !is_new => last_death(&mut transaction, tenant, token.id, dead).await?,
             _ => None,
         };
         let chain = tenant.uuid();
@@ -132,9 +138,9 @@ impl Vault {
         transaction.commit().await?;
         Ok(Revoked {
             token: token.id,
-            through_version: Some(through_version)
+            through_version: Some(through)
                 .max(token.revoked_through())
-                .unwrap_or(through_version),
+                .unwrap_or(through),
             newest_version,
             is_new,
             time: dead_time.unwrap_or(time),
@@ -143,24 +149,29 @@ impl Vault {
 }
 
 impl Vault {
-    /// How far brokers have let go of the dead versions of the token of a name; `None` when there
-    /// is none.
+    /// The newest version of the token of a name, and how far brokers have let go of its dead ones.
     ///
     /// # Errors
-    /// When the database is away or refuses.
+    /// [`RevokeError`].
     pub async fn drain_of(
         &self,
         tenant: &Tenant,
         name: &TokenName,
-    ) -> Result<Option<Drain>, DatabaseError> {
+    ) -> Result<(TokenVersion, Drain), RevokeError> {
         let mut connection = self.pool().acquire().await?;
         let row = TokenRow::by_name(&mut connection, tenant.uuid(), name).await?;
         drop(connection);
-        match row {
-            // Nothing is decided by it, so it need not be verified.
-            Some(row) => Ok(Some(self.drain(tenant, row.token_id.into()).await?)),
-            None => Ok(None),
-        }
+        let row = row.ok_or_else(|| RevokeError::NotFound(name.clone()))?;
+        // Verified, because people revoke through the version they are told.
+        let token = match row.verify(tenant.keys()) {
+            Ok(token) => token,
+            Err(failure) => {
+                failure.record(self.pool()).await?;
+                return Err(VaultError::from(failure).into());
+            }
+        };
+        let drain = self.drain(tenant, token.id).await;
+        Ok((newest(&token)?, drain.map_err(VaultError::from)?))
     }
 }
 
@@ -182,21 +193,7 @@ async fn last_death(
     .await
 }
 
-/// What is to be revoked, and the newest there is.
-fn versions(
-    token: &Token,
-    through: Option<TokenVersion>,
-) -> Result<(TokenVersion, TokenVersion), RevokeError> {
-    let name = || token.name.clone();
-    let newest = token
-        .newest_version
-        .ok_or_else(|| RevokeError::NoVersion(name()))?;
-    match through {
-        Some(asked) if asked > newest => Err(RevokeError::NoSuchVersion {
-            name: name(),
-            asked,
-            newest,
-        }),
-        asked => Ok((asked.unwrap_or(newest), newest)),
-    }
+fn newest(token: &Token) -> Result<TokenVersion, RevokeError> {
+    let newest = token.newest_version;
+    newest.ok_or_else(|| RevokeError::NoVersion(token.name.clone()))
 }

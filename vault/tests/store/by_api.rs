@@ -21,8 +21,12 @@ fn github() -> TokenName {
 }
 
 impl Fixture {
+    /// Without a version all that there are, as a person does who has looked.
     async fn revoke(&self, tenant: &Tenant, through: Option<u32>) -> Result<Revoked, RevokeError> {
-        let through = through.map(version);
+        let through = match through {
+            Some(through) => version(through),
+            None => self.vault.drain_of(tenant, &github()).await?.0,
+        };
         self.vault
             .revoke_token(tenant, &github(), through, &person())
             .await
@@ -145,6 +149,25 @@ async fn a_version_that_is_not_there_cannot_be_revoked_by_a_person() {
     let state = fixture.apply(&tenant, &spec, "one").await.unwrap();
     assert_eq!(state.serving, Serving::Serving);
     assert_eq!(fixture.count("select count(*) from access_record").await, 0);
+}
+
+#[tokio::test]
+async fn the_newest_version_that_a_person_is_told_of_is_the_vaults_own() {
+    let fixture = Fixture::new("newest_told").await;
+    let tenant = fixture.tenant("team").await;
+    let ana = fixture.user(&tenant, "ana").await;
+    let spec = token("github", &ana);
+    fixture.apply(&tenant, &spec, "one").await.unwrap();
+    fixture.apply(&tenant, &spec, "two").await.unwrap();
+    let told = fixture.vault.drain_of(&tenant, &github()).await.unwrap();
+    assert_eq!((told.0, told.1.through_version), (version(2), None));
+    // Otherwise who revokes what there is would leave the newest alive.
+    fixture.tamper("update token set newest_version = 1").await;
+    let told = fixture.vault.drain_of(&tenant, &github()).await;
+    assert!(matches!(
+        told,
+        Err(RevokeError::Vault(VaultError::Integrity(_)))
+    ));
 }
 
 #[tokio::test]

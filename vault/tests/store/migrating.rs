@@ -25,7 +25,7 @@ async fn a_database_that_nobody_migrated_is_worth_another_try_after_the_command_
     let error = refusal(config(&database.runtime_url)).await;
     assert_eq!(error.category(), Category::Unavailable);
     let command = format!(
-        "bursar-operator migrate --database-url OWNER_URL --runtime-role {}",
+        "BURSAR_DATABASE_URL=OWNER_URL bursar-operator migrate --runtime-role {}",
         database.runtime_role
     );
     assert!(error.to_string().contains(&command), "{error}");
