@@ -1,4 +1,4 @@
-//! Every file that README.md and docs/ name exists.
+//! Every file that README.md and docs/ name exists, and their tables are whole.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::path::{Path, PathBuf};
@@ -34,12 +34,40 @@ fn paths(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-#[test]
-fn every_file_that_the_documents_name_exists() {
+fn documents() -> Vec<PathBuf> {
     let mut documents = files_in(&root().join("docs"));
     documents.push(root().join("README.md"));
+    documents
+}
+
+#[test]
+fn every_row_of_a_table_has_as_many_cells_as_its_head() {
+    let mut tables = 0;
+    for document in documents() {
+        let text = std::fs::read_to_string(&document).unwrap();
+        let mut head = None;
+        for line in text.lines() {
+            if !line.starts_with('|') {
+                head = None;
+                continue;
+            }
+            let cells = line.matches('|').count() - line.matches("\\|").count();
+            tables += usize::from(head.is_none());
+            assert_eq!(
+                cells,
+                *head.get_or_insert(cells),
+                "{}: {line}",
+                document.display()
+            );
+        }
+    }
+    assert!(tables > 10, "{tables}");
+}
+
+#[test]
+fn every_file_that_the_documents_name_exists() {
     let mut found = 0;
-    for document in &documents {
+    for document in &documents() {
         let text = std::fs::read_to_string(document).unwrap();
         let mut folder = document.parent().unwrap().to_owned();
         for path in paths(&text) {

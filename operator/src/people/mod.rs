@@ -2,9 +2,10 @@
 //!
 //! HTTPS with Bursar's own certificate, HTTP/1.1, JSON ([`bursar_wire::people`]); every replica
 //! serves it. Who asks shows a service account token of the audience `bursar-cli`, never a
-//! credential of their own; what that account may do is the cluster's RBAC. Each query and each
-//! revocation leaves a record in the tenant's own chain before it is answered, with the person's
-//! name as they gave it. Nothing here can read a token's value.
+//! credential of their own; what that account may do is the cluster's RBAC. Each query, but for a
+//! later page with nothing new on it but queries, and each revocation leaves a record in the
+//! tenant's own chain before it is answered, with the person's name as they gave it. Nothing here
+//! can read a token's value.
 
 mod answer;
 mod call;
