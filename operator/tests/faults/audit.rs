@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bursar_seal::{RootKey, RootKeyVersion, RootKeys, SystemRandom, TenantId};
-use bursar_vault::{SystemClock, Vault, VaultConfig};
+use bursar_vault::{QUERY_LIMIT, SystemClock, Vault, VaultConfig};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use uuid::Uuid;
@@ -47,6 +47,7 @@ impl Bed {
             random: Arc::new(SystemRandom),
             clock: Arc::new(SystemClock),
             lease: Duration::from_secs(15),
+            query_limit: QUERY_LIMIT,
         })
         .await
         .unwrap()

@@ -19,8 +19,6 @@ use crate::vault::Vault;
 /// Records that commit late have a time a little in the past: whoever goes on after the last page
 /// looks so far back again.
 const LATE: Duration = Duration::from_secs(10);
-/// A query that takes longer is given up: then nothing was told, and nothing is on record.
-const BEGIN_BOUNDED: &str = "begin; set local statement_timeout = '30s'";
 /// No name or claim is longer, in bytes.
 const LONGEST_TEXT: usize = 253;
 
@@ -263,7 +261,7 @@ impl Vault {
         person: &Person,
     ) -> Result<AuditPage, VaultError> {
         let query = &filter.query;
-        let mut transaction = self.begin_reading(BEGIN_BOUNDED).await?;
+        let mut transaction = self.begin_query().await?;
         let now = db_now(&mut transaction).await?;
         // One more than asked for tells whether there are more.
         let limit = i64::from(filter.limit) + 1;
@@ -339,7 +337,7 @@ impl Vault {
         decision_id: &str,
         person: &Person,
     ) -> Result<Option<AccessRecord>, VaultError> {
-        let mut transaction = self.begin_reading(BEGIN_BOUNDED).await?;
+        let mut transaction = self.begin_query().await?;
         let now = db_now(&mut transaction).await?;
         let row = sqlx::query_as!(
             Row,
