@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bursar_seal::Random;
 use bursar_vault::service::{self, Settings, StartError, VaultService, WorkloadIssuer};
-use bursar_vault::{Category, Clock, OpenError, Vault, VaultConfig};
+use bursar_vault::{Category, Clock, OpenError, QUERY_LIMIT, Vault, VaultConfig};
 use kube::Client;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -202,6 +202,7 @@ impl Operator {
                 random: Arc::clone(&self.random),
                 clock: Arc::clone(&self.clock),
                 lease: Duration::from_secs(self.config.lease_seconds),
+                query_limit: QUERY_LIMIT,
             })
         };
         if self.config.insecure_database {

@@ -50,7 +50,7 @@ pub use names::{
     AppName, Counter, Email, IdempotencyKey, NameError, Namespace, NamespaceUid, PersonName,
     Provider, Purpose, QuotaId, QuotaName, ServiceAccountName, TokenName, UserName, UserUid,
 };
-pub use open::{OpenError, VaultConfig};
+pub use open::{OpenError, QUERY_LIMIT, VaultConfig};
 pub use people::Person;
 pub use quotas::{QuotaSpec, QuotaState, UsageId};
 pub use recalls::{Recalled, Recalls};

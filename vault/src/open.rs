@@ -23,6 +23,8 @@ const IDLE_TIMEOUT: &str = "15s";
 /// it still works. Shorter than any restart of the database: after one, those that
 /// lay in the pool meanwhile are asked.
 const UNTESTED_IDLE: Duration = Duration::from_millis(100);
+/// What [`VaultConfig::query_limit`] is in a cluster.
+pub const QUERY_LIMIT: Duration = Duration::from_secs(30);
 /// For what people read, beside those for all else: four queries and two verifications.
 const READING_CONNECTIONS: u32 = 6;
 
@@ -45,6 +47,9 @@ pub struct VaultConfig {
     pub clock: Arc<dyn Clock>,
     /// How long a broker may serve without hearing from the vault.
     pub lease: Duration,
+    /// How long a query of a person may take: one that takes longer is given up, nothing
+    /// was told then, and nothing is on record.
+    pub query_limit: Duration,
 }
 
 /// Why a vault does not open. The database URL is never repeated: it has a
@@ -129,6 +134,7 @@ impl Vault {
             config.clock,
             config.cluster_id,
             config.lease,
+            config.query_limit,
         ))
     }
 }

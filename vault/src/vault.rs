@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bursar_seal::{Random, RootKeys, TenantId};
 use sqlx::postgres::PgConnection;
-use sqlx::{ConnectOptions as _, PgPool, PgTransaction};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, PgPool, PgTransaction, SqlSafeStr};
 
 use crate::clock::Clock;
 use crate::db_time::{DbTime, db_now};
@@ -26,6 +26,7 @@ struct Parts {
     clock: Arc<dyn Clock>,
     cluster_id: String,
     lease: Duration,
+    query_limit: Duration,
     tenant_keys: Mutex<HashMap<TenantId, Arc<TenantKeys>>>,
     /// Held by whoever writes checkpoints.
     checkpoints: tokio::sync::Mutex<()>,
@@ -39,6 +40,7 @@ impl Vault {
         clock: Arc<dyn Clock>,
         cluster_id: String,
         lease: Duration,
+        query_limit: Duration,
     ) -> Self {
         let tenant_keys = Mutex::default();
         Self(Arc::new(Parts {
@@ -49,6 +51,7 @@ impl Vault {
             clock,
             cluster_id,
             lease,
+            query_limit,
             tenant_keys,
             checkpoints: tokio::sync::Mutex::new(()),
         }))
@@ -77,9 +80,16 @@ impl Vault {
     /// The same on a connection that is kept for what people read.
     pub(crate) async fn begin_reading(
         &self,
-        statement: &'static str,
+        statement: impl SqlSafeStr + Send + 'static,
     ) -> Result<PgTransaction<'static>, sqlx::Error> {
         begin(self.0.reading_pool.clone(), statement).await
+    }
+
+    /// The same for a query, which is given up when it takes too long.
+    pub(crate) async fn begin_query(&self) -> Result<PgTransaction<'static>, sqlx::Error> {
+        let limit = self.0.query_limit.as_millis();
+        let begin = format!("begin; set local statement_timeout = {limit}");
+        self.begin_reading(AssertSqlSafe(begin)).await
     }
 
     /// A connection of the caller's own, that no other work can take.
@@ -158,7 +168,7 @@ impl Vault {
 
 async fn begin(
     pool: PgPool,
-    statement: &'static str,
+    statement: impl SqlSafeStr + Send + 'static,
 ) -> Result<PgTransaction<'static>, sqlx::Error> {
     let begun = tokio::spawn(async move { pool.begin_with(statement).await });
     // It ends early with the runtime only.

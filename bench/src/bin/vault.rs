@@ -23,7 +23,8 @@ use bursar_vault::service::{
     PodReviewer, ReviewError, ReviewedPod, Settings, VaultService, WorkloadIssuer, serve,
 };
 use bursar_vault::{
-    Clock, Source, SystemClock, TokenSpec, TokenValue, UserSpec, UserUid, Vault, VaultConfig,
+    Clock, QUERY_LIMIT, Source, SystemClock, TokenSpec, TokenValue, UserSpec, UserUid, Vault,
+    VaultConfig,
 };
 use bursar_wire::tls;
 use clap::Parser;
@@ -109,6 +110,7 @@ async fn open(database_url: &str) -> Result<Vault, Box<dyn Error>> {
         clock: Arc::new(SystemClock),
         // Longer than the whole measurement: what is measured is reports.
         lease: Duration::from_secs(900),
+        query_limit: QUERY_LIMIT,
     })
     .await?)
 }

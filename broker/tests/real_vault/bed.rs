@@ -13,8 +13,8 @@ use bursar_vault::service::{
     self, PodReviewer, ReviewError, ReviewedPod, Settings, VaultService, WorkloadIssuer,
 };
 use bursar_vault::{
-    Controllers, Counter, QuotaId, QuotaSpec, Source, Tenant, TokenSpec, TokenValue, UserSpec,
-    UserUid, Vault, VaultConfig,
+    Controllers, Counter, QUERY_LIMIT, QuotaId, QuotaSpec, Source, Tenant, TokenSpec, TokenValue,
+    UserSpec, UserUid, Vault, VaultConfig,
 };
 use bursar_wire::tls;
 use clap::Parser as _;
@@ -427,6 +427,7 @@ async fn open(database: &Database, lease: Duration) -> Vault {
         random: Arc::new(SystemRandom),
         clock: Arc::new(bursar_vault::SystemClock),
         lease,
+        query_limit: QUERY_LIMIT,
     })
     .await
     .unwrap()

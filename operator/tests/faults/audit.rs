@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bursar_crds::names::AUDIT_CHECKPOINT_CONFIG_MAP;
 use bursar_seal::{RootKey, RootKeyVersion, RootKeys, SystemRandom, TenantId};
-use bursar_vault::{Anchor, SystemClock, Vault, VaultConfig};
+use bursar_vault::{Anchor, QUERY_LIMIT, SystemClock, Vault, VaultConfig};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::Api;
@@ -74,6 +74,7 @@ impl Bed {
             random: Arc::new(SystemRandom),
             clock: Arc::new(SystemClock),
             lease: Duration::from_secs(15),
+            query_limit: QUERY_LIMIT,
         })
         .await
         .unwrap()

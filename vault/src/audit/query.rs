@@ -23,8 +23,6 @@ const LATE: Duration = Duration::from_secs(10);
 /// Who looks on from here on, and finds nothing, leaves no record; anybody can write such a cursor,
 /// but not ask about more by it.
 const LOOKED_ON: Duration = Duration::from_secs(60);
-/// A query that takes longer is given up: then nothing was told, and nothing is on record.
-const BEGIN_BOUNDED: &str = "begin; set local statement_timeout = '30s'";
 /// No name or claim is longer, in bytes.
 const LONGEST_TEXT: usize = 253;
 
@@ -279,7 +277,7 @@ impl Vault {
         person: &Person,
     ) -> Result<AuditPage, VaultError> {
         let query = &filter.query;
-        let mut transaction = self.begin_reading(BEGIN_BOUNDED).await?;
+        let mut transaction = self.begin_query().await?;
         let now = db_now(&mut transaction).await?;
         // One more than asked for tells whether there are more.
         let limit = i64::from(filter.limit) + 1;
@@ -355,7 +353,7 @@ impl Vault {
         decision_id: &str,
         person: &Person,
     ) -> Result<Option<AccessRecord>, VaultError> {
-        let mut transaction = self.begin_reading(BEGIN_BOUNDED).await?;
+        let mut transaction = self.begin_query().await?;
         let now = db_now(&mut transaction).await?;
         let row = sqlx::query_as!(
             Row,

@@ -1,12 +1,14 @@
 //! Revoking beside the spec, and reading what is on record.
 
+use std::time::Duration;
+
 use bursar_vault::{
     AuditFilter, Change, DatabaseError, Person, RefusedValue, RevokeError, Revoked, Serving,
-    Source, Tenant, TokenName, VaultError,
+    Source, Tenant, TokenName, Vault, VaultConfig, VaultError,
 };
 use bursar_wire::people::{AuditPage, AuditQuery};
 
-use crate::fixture::{Fixture, ns, token, version};
+use crate::fixture::{Fixture, config, ns, token, version};
 
 fn person() -> Person {
     Person {
@@ -337,7 +339,13 @@ async fn a_query_that_never_ends_is_given_up_and_leaves_no_record() {
     }
     let filter = AuditFilter::try_from(AuditQuery::default()).unwrap();
     let person = person();
-    let query = fixture.vault.query_audit(&tenant, &filter, &person);
+    // As in a cluster, but sooner.
+    let config = VaultConfig {
+        query_limit: Duration::from_secs(1),
+        ..config(&fixture.database.runtime_url)
+    };
+    let vault = Vault::open(config).await.unwrap();
+    let query = vault.query_audit(&tenant, &filter, &person);
     let Err(VaultError::Database(error)) = query.await else {
         panic!("it was answered");
     };

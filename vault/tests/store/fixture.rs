@@ -8,8 +8,8 @@ use bursar_seal::{RootKey, RootKeyVersion, RootKeys, SystemRandom, TokenVersion}
 use bursar_testbed::Database;
 use bursar_vault::rows::{AuthenticatedRow, VersionRow};
 use bursar_vault::{
-    Change, Controllers, Namespace, NamespaceUid, OpenError, Source, SystemClock, Tenant,
-    TokenSpec, TokenState, UserSpec, Vault, VaultConfig, VaultError,
+    Change, Controllers, Namespace, NamespaceUid, OpenError, QUERY_LIMIT, Source, SystemClock,
+    Tenant, TokenSpec, TokenState, UserSpec, Vault, VaultConfig, VaultError,
 };
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{AssertSqlSafe, FromRow, PgPool, Postgres, Transaction};
@@ -226,6 +226,7 @@ pub(crate) fn config(url: &str) -> VaultConfig {
         random: Arc::new(SystemRandom),
         clock: Arc::new(SystemClock),
         lease: Duration::from_secs(60),
+        query_limit: QUERY_LIMIT,
     }
 }
 

@@ -16,8 +16,8 @@ use bursar_testbed::Database;
 use bursar_vault::rows::{Consumer, Enforcement, Subject, Window};
 use bursar_vault::service::Settings;
 use bursar_vault::{
-    Clock, Controllers, Counter, OpenError, QuotaId, QuotaSpec, QuotaState, Source, SystemClock,
-    Tenant, TokenSpec, TokenState, UserSpec, Vault, VaultConfig,
+    Clock, Controllers, Counter, OpenError, QUERY_LIMIT, QuotaId, QuotaSpec, QuotaState, Source,
+    SystemClock, Tenant, TokenSpec, TokenState, UserSpec, Vault, VaultConfig,
 };
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
@@ -326,6 +326,7 @@ pub(crate) async fn try_open_at(
         random: Arc::new(SystemRandom),
         clock,
         lease,
+        query_limit: QUERY_LIMIT,
     })
     .await
 }
