@@ -115,8 +115,8 @@ begin
         end if;
         v_done := v_done + 1;
         if v_kind = 'Regular' then
-            -- Not while a record that it names is there. What has no chain any more has no
-            -- record.
+            -- Not while a record that it names is there, or was cut. A chain that was deleted
+            -- has neither.
             delete from public.checkpoint_head
             where tenant_id = p_tenant and checkpoint_no = v_no and not exists (
                 select from public.checkpoint_head h
@@ -151,6 +151,11 @@ begin
           and not exists (
               select from public.access_record r
               where r.tenant_id = c.tenant_id and r.chain_id = c.chain_id)
+          -- A head that names more than was dropped tells that the chain was cut.
+          and not exists (
+              select from public.checkpoint_head h
+              where h.tenant_id = c.tenant_id and h.chain_id = c.chain_id
+                and h.record_no > c.boundary_no)
         limit 10000);
     get diagnostics v_deleted = row_count;
     return v_deleted;

@@ -135,25 +135,27 @@ async fn heads_that_are_not_behind_a_dropped_day_stay() {
     scene.heads(3, 3, 1).await;
     assert_eq!(scene.trim_heads(0).await, None, "there is no boundary");
     assert_eq!(scene.with_heads().await, [1, 2, 3]);
-    // This day is within the retention.
-    scene.checkpoint(4, 0, Some(90)).await;
+    // An older boundary, and one of a day within the retention.
+    scene.checkpoint(4, 92, Some(183)).await;
+    scene.heads(4, 2, 1).await;
+    scene.checkpoint(5, 0, Some(90)).await;
     assert_eq!(scene.trim_heads(0).await, None);
-    assert_eq!(scene.with_heads().await, [1, 2, 3]);
+    assert_eq!(scene.with_heads().await, [1, 2, 3, 4]);
 
     // Written after the day, and numbered behind its boundary.
-    scene.checkpoint(5, 90, None).await;
-    scene.heads(5, 2, 1).await;
-    scene.checkpoint(6, 0, Some(91)).await;
+    scene.checkpoint(6, 90, None).await;
     scene.heads(6, 2, 1).await;
-    scene.checkpoint(7, 92, None).await;
+    scene.checkpoint(7, 0, Some(91)).await;
     scene.heads(7, 2, 1).await;
+    scene.checkpoint(8, 92, None).await;
+    scene.heads(8, 2, 1).await;
     let other = scene.tenant;
     scene.tenant = scene.fixture.tenant("beside").await.id().as_uuid();
     assert_eq!(scene.trim_heads(0).await, None);
-    assert_eq!(scene.with_heads().await, [1, 2, 3, 5, 6, 7]);
+    assert_eq!(scene.with_heads().await, [1, 2, 3, 4, 6, 7, 8]);
     scene.tenant = other;
     assert_eq!(scene.trim_heads(0).await, None);
-    assert_eq!(scene.with_heads().await, [2, 3, 5, 6, 7]);
+    assert_eq!(scene.with_heads().await, [2, 3, 4, 6, 7, 8]);
 }
 
 #[tokio::test]
@@ -165,14 +167,7 @@ async fn only_the_chain_of_a_run_that_is_gone_with_all_its_records_is_deleted() 
         .fixture
         .tamper_returning("select chain_id from audit_chain")
         .await;
-    // Not all of the records, another one of that number, none, and what people did.
-    let other = Uuid::new_v4;
-    for (chain, boundary) in [
-        (other(), "2, sha256('')"),
-        (other(), "3, sha256('other')"),
-        (other(), "null, null"),
-        (tenant, "3, sha256('')"),
-    ] {
+    let chain = async |chain: Uuid, boundary: &str| {
         scene
             .fixture
             .tamper(&format!(
@@ -180,45 +175,45 @@ async fn only_the_chain_of_a_run_that_is_gone_with_all_its_records_is_deleted() 
                  values ('{tenant}', '{chain}', 3, now(), sha256(''), {boundary})"
             ))
             .await;
+        chain
+    };
+    // What people did, and what was not dropped up to its end.
+    chain(tenant, "3, sha256('')").await;
+    for boundary in ["2, sha256('')", "3, sha256('other')", "null, null"] {
+        chain(Uuid::new_v4(), boundary).await;
     }
-    // A run that lives, and one of which a record is there all the same.
-    for (chain, table) in [(other(), "incarnation"), (other(), "access_record")] {
-        scene
-            .fixture
-            .tamper(&format!(
-                "insert into audit_chain
-                 values ('{tenant}', '{chain}', 3, now(), sha256(''), 3, sha256(''))"
-            ))
-            .await;
-        let row = if table == "incarnation" {
-            format!(
-                "insert into incarnation (tenant_id, incarnation_id, pod_uid, pod_name,
-                     service_account_name, service_account_uid, review_due_time, key_version, mac)
-                 values ('{tenant}', '{chain}', '', '', '', '', now(), 1, sha256(''))"
-            )
-        } else {
-            format!(
-                "insert into access_record (tenant_id, chain_id, record_no, recorded_time, outcome,
-                     service_account_name, app_name, purpose, count, first_time, last_time,
-                     secret_version, mac)
-                 values ('{tenant}', '{chain}', 3, now(), 'Served', '', '', '', 1, now(), now(), 1,
-                         sha256(''))"
-            )
-        };
-        scene.fixture.tamper(&row).await;
-    }
+    let live = chain(Uuid::new_v4(), "3, sha256('')").await;
+    scene
+        .fixture
+        .tamper(&format!(
+            "insert into incarnation (tenant_id, incarnation_id, pod_uid, pod_name,
+                 service_account_name, service_account_uid, review_due_time, key_version, mac)
+             values ('{tenant}', '{live}', '', '', '', '', now(), 1, sha256(''))"
+        ))
+        .await;
+    let recorded = chain(Uuid::new_v4(), "3, sha256('')").await;
+    scene
+        .fixture
+        .tamper(&format!(
+            "insert into access_record (tenant_id, chain_id, record_no, recorded_time, outcome,
+                 service_account_name, app_name, purpose, count, first_time, last_time,
+                 secret_version, mac)
+             values ('{tenant}', '{recorded}', 3, now(), 'Served', '', '', '', 1, now(), now(), 1,
+                     sha256(''))"
+        ))
+        .await;
+    let cut = chain(Uuid::new_v4(), "3, sha256('')").await;
+    scene
+        .fixture
+        .tamper(&format!(
+            "insert into checkpoint_head values ('{tenant}', 1, '{cut}', 4, sha256(''))"
+        ))
+        .await;
     assert_eq!(scene.trim_chains().await, 1);
     assert_eq!(scene.trim_chains().await, 0);
-    let left = format!(
-        "select count(*) from audit_chain where chain_id <> '{}'",
-        gone[0].0
-    );
-    assert_eq!(scene.fixture.count(&left).await, 6);
-    assert_eq!(
-        scene
-            .fixture
-            .count("select count(*) from audit_chain")
-            .await,
-        6
-    );
+    let is_left = format!("chain_id <> '{}'", gone[0].0);
+    let left = "select count(*), count(*) filter (where IS_LEFT) from audit_chain";
+    let left = left.replace("IS_LEFT", &is_left);
+    let left: Vec<(i64, i64)> = scene.fixture.tamper_returning(&left).await;
+    assert_eq!(left, [(7, 7)]);
 }

@@ -183,3 +183,34 @@ async fn a_chain_that_somebody_lets_begin_anew_is_not_taken_for_a_dropped_one() 
     assert_eq!(bad.wrong, wrong, "{bad}");
     replica.stop().await;
 }
+
+#[tokio::test]
+async fn what_was_cut_before_its_day_was_dropped_is_found_afterwards() {
+    let bed = Bed::new("trimmed_cut").await;
+    let replica = bed.replica().await;
+    let mut team = Reporting::new(&bed, &replica, "one").await;
+    for _ in 0..2 {
+        team.report().await;
+        bed.checkpointed().await;
+    }
+    bed.tamper("delete from access_record where record_no > 2")
+        .await;
+    let back = "update audit_chain h set record_no = r.record_no, mac = r.mac,
+                       recorded_time = r.recorded_time
+                from access_record r where r.chain_id = h.chain_id and r.record_no = 2";
+    assert_eq!(bed.tamper(back).await, 1);
+    bed.drop_today().await;
+    assert_eq!(bed.count(REGULAR_HEADS).await, 1);
+    let wrong = Wrong::RecordsCutBeforeCheckpoint {
+        checkpoint: 2,
+        through: 4,
+    };
+    assert_eq!(team.bad_place(&bed).await.unwrap().wrong, wrong);
+    // And when the run is gone.
+    assert_eq!(bed.tamper("delete from incarnation").await, 1);
+    for _ in 0..2 {
+        assert_eq!(bed.controllers.drop_expired_records().await.unwrap(), 0);
+        assert_eq!(team.bad_place(&bed).await.unwrap().wrong, wrong);
+    }
+    replica.stop().await;
+}
