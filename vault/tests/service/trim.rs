@@ -210,17 +210,17 @@ async fn changes_are_kept_for_a_day_and_denials_for_a_month() {
          from generate_series(-5, 0) as n",
         &format!(
             "insert into denial
-             select '{tenant}', 'app-' || n, 'Forbidden', now() - interval '721 hours', 1, now()
+             select '{tenant}'::uuid, 'app-' || n, 'Forbidden', now() - interval '721 hours', 1, now()
              from generate_series(1, 1200) as n
              union all
-             select '{tenant}', 'app', 'Forbidden', now() - interval '719 hours', 1, now()"
+             select '{tenant}'::uuid, 'app', 'Forbidden', now() - interval '719 hours', 1, now()"
         ),
         &format!(
             "insert into denial_told
-             select '{tenant}', 'pod-' || n, now() - interval '121 minutes', 1
+             select '{tenant}'::uuid, 'pod-' || n, now() - interval '121 minutes', 1
              from generate_series(1, 1200) as n
              union all
-             select '{tenant}', 'pod', now() - interval '1 hour', 1"
+             select '{tenant}'::uuid, 'pod', now() - interval '1 hour', 1"
         ),
     ] {
         bed.tamper(statement).await;

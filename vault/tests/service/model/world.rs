@@ -182,7 +182,9 @@ impl<'a> World<'a> {
     fn serve(&mut self, place: usize) {
         let times = 1 + self.dice.below(4);
         let held = self.brokers[place].held.iter_mut();
-        for (number, held) in held.filter(|(_, held)| !held.ended).take(1) {
+        let held: Vec<_> = held.filter(|(_, held)| !held.ended).collect();
+        let choices = held.len();
+        if let Some((number, held)) = held.into_iter().next() {
             let count = held.left.min(u32::try_from(times).unwrap());
             held.left -= count;
             held.unreported += count;
@@ -190,7 +192,7 @@ impl<'a> World<'a> {
                 .truth
                 .entry(held.granted.allowance_id.clone())
                 .or_default() += count;
-            let trace = format!("{place}: {count} served of {number}");
+            let trace = format!("{place}: {count} served of {number}, one of {choices}");
             self.trace.push(trace);
         }
     }
