@@ -172,7 +172,7 @@ fn brokers(count: u64) -> String {
 }
 
 /// A name as part of a path: what no name has would be part of the path's own syntax.
-fn segment(name: &str) -> String {
+pub(crate) fn segment(name: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
     name.chars()
         .map(|c| if plain(c) { c } else { '_' })
