@@ -1,4 +1,4 @@
-//! A revocation whose answer is lost on the way.
+//! Answers that are lost: on the way to the command, or behind it because nobody reads them.
 
 use std::net::Ipv4Addr;
 
@@ -75,4 +75,19 @@ async fn a_revocation_whose_answer_is_lost_takes_no_version_that_came_later() {
     let out = team.bursar(&["audit", "--outcome", "Revoked", "-o", "json"]);
     let records: Vec<Value> = serde_json::from_str(&out.await.unwrap().out).unwrap();
     assert!(records.iter().all(|record| record["version"] == 1));
+}
+
+#[tokio::test]
+async fn who_reads_no_more_than_the_first_line_gets_the_same_exit_code() {
+    let team = with_token().await;
+    team.bursar(&["revoke", "github"]).await.unwrap();
+    let verify = ["audit", "verify"];
+    assert!(team.bursar_unread(&verify).await.unwrap());
+    let changed = "update access_record set person = 'somebody-else' where outcome = 'Revoked'
+                   and tenant_id = (select tenant_id from tenant where namespace = $1)";
+    let database = database(&team).await;
+    let rows = sqlx::query(changed).bind(&team.namespace);
+    let rows = rows.execute(&database).await.unwrap();
+    assert_eq!(rows.rows_affected(), 1);
+    assert!(!team.bursar_unread(&verify).await.unwrap());
 }
