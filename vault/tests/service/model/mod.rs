@@ -29,6 +29,8 @@ const SCHEDULES: u64 = 120;
 const STEPS: usize = 25;
 /// Quiet points of a schedule.
 const QUIET_POINTS: usize = 2;
+/// Seeds whose schedules serve when a broker holds several allowances.
+const WITH_CHOICES: [u64; 5] = [41, 57, 78, 93, 102];
 /// Schedules that are under way at the same time, each in a namespace of its own.
 const AT_ONCE: u64 = 8;
 
@@ -128,7 +130,7 @@ async fn every_access_is_recorded_once_and_no_quota_is_exceeded_whatever_the_net
 async fn a_schedule_goes_the_same_way_each_time() {
     let (bed, replica) = bed("model_again").await;
     let mut choices = 0;
-    for seed in 1..=16 {
+    for seed in WITH_CHOICES {
         let [once, again] = ["once", "again"].map(|time| format!("{time}-{seed}"));
         let once = schedule(&bed, &replica, &once, seed);
         let again = schedule(&bed, &replica, &again, seed);
