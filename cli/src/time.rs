@@ -29,13 +29,15 @@ impl FromStr for Since {
         if let Ok(time) = text.parse() {
             return Ok(Self::At(time));
         }
-        duration(text).map(|ago| Self::Ago(ago.try_into().unwrap_or(SignedDuration::MAX)))
+        let ago = duration(text)
+            .map_err(|_| "neither a duration (90s, 1h30m, 7d) nor a time (2026-11-21T10:00:00Z)")?;
+        Ok(Self::Ago(ago.try_into().unwrap_or(SignedDuration::MAX)))
     }
 }
 
 /// A duration as `90s`, `1h30m` or `7d`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = "neither a duration (90s, 1h30m, 7d) nor a time (2026-11-21T10:00:00Z)";
+    let wrong = "not a duration, such as 90s, 1h30m or 7d";
     let span: Span = text.parse().map_err(|_| wrong)?;
     let days = SpanRelativeTo::days_are_24_hours();
     let duration = span.to_duration(days).map_err(|_| wrong)?;
@@ -68,13 +70,16 @@ mod tests {
         assert_eq!(at("2026-01-01T01:00:00+01:00"), "2026-01-01T00:00:00Z");
         assert_eq!("5s".parse(), Ok(Since::Ago(SignedDuration::from_secs(5))));
         for wrong in ["", "1", "-1h", "yesterday", "2026-01-01", "1 month"] {
-            assert!(wrong.parse::<Since>().is_err(), "{wrong}");
+            let told = wrong.parse::<Since>().unwrap_err();
+            assert!(told.contains(" nor a time "), "{told}");
         }
     }
 
     #[test]
     fn durations_are_printed_in_the_unit_that_matters() {
         assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        let wrong = duration("2026-11-21T10:00:00Z").unwrap_err();
+        assert_eq!(wrong, "not a duration, such as 90s, 1h30m or 7d");
         assert_eq!(for_people(Duration::from_millis(1_440)), "1.4 s");
         assert_eq!(for_people(Duration::from_secs(75)), "75 s");
         assert_eq!(for_people(Duration::from_secs(12 * 60)), "12 min");
