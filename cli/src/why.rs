@@ -8,7 +8,7 @@ use bursar_wire::people::{AccessRecord, is_decision_id};
 use crate::error::CliError;
 use crate::patience::Patience;
 use crate::table::seconds;
-use crate::vault::{Vault, segment};
+use crate::vault::Vault;
 
 pub(crate) async fn run(
     vault: &mut Vault,

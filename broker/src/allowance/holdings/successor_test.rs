@@ -70,7 +70,10 @@ fn a_newer_version_is_served_at_once() {
     let second = TokenVersion::FIRST.next().unwrap();
     let newer = granted_version("a2", 4, b"newer", second);
     let mut scene = Scene::new();
-    scene.hold_both(Granted { counted: true, ..newer });
+    scene.hold_both(Granted {
+        counted: true,
+        ..newer
+    });
     assert_eq!(scene.value().as_deref(), Some("newer"));
     assert_eq!(scene.report(), (4, ids(&["a1"])));
 
