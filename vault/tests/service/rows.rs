@@ -112,7 +112,7 @@ const TAMPERED_INCARNATION: [(&str, &str); 7] = [
 
 /// Columns of authenticated tables that are changed nowhere here. `tenant_id` is
 /// another: with it a row is gone from where it is looked for.
-const NOT_TAMPERED: [(&str, &str, &str); 22] = [
+const NOT_TAMPERED: [(&str, &str, &str); 23] = [
     ("tenant", "created_time", "for people"),
     (
         "token_user",
@@ -128,6 +128,11 @@ const NOT_TAMPERED: [(&str, &str, &str); 22] = [
     ("incarnation", "incarnation_id", "found by it"),
     ("incarnation", "attached_time", "for people"),
     ("incarnation", "reviewed_time", "for people"),
+    (
+        "incarnation",
+        "unreviewed_time",
+        "it only keeps the row from being ended",
+    ),
     (
         "incarnation",
         "fenced_time",
