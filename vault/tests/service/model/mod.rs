@@ -9,14 +9,12 @@
 //! the first: a failure names its seed. `make model` tries thousands.
 
 mod broker;
-mod dice;
 mod invariants;
 mod world;
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
 use std::time::Duration;
 
+use bursar_testbed::tell;
 use bursar_vault::service::Settings;
 
 use self::world::World;
@@ -79,16 +77,6 @@ async fn schedule(bed: &Bed, replica: &Replica, namespace: &str, seed: u64) -> V
     );
     assert_eq!(bed.count(&open).await, 0, "seed {seed}: left open");
     world.trace
-}
-
-/// To the one who runs the test, who sees no output of what passes.
-fn tell(text: &str) {
-    println!("{text}");
-    if let Some(path) = std::env::var_os("BURSAR_TEST_SUMMARY") {
-        let file = OpenOptions::new().create(true).append(true).open(&path);
-        file.and_then(|mut file| writeln!(file, "{text}"))
-            .unwrap_or_else(|error| panic!("BURSAR_TEST_SUMMARY, {path:?}: {error}"));
-    }
 }
 
 fn number(variable: &str) -> Option<u64> {

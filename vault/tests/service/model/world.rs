@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 
+use bursar_testbed::Dice;
 use bursar_vault::QuotaSpec;
 use bursar_vault::rows::{Subject, Window};
 use tonic::Code;
 
 use super::broker::{Modelled, Question, Told};
-use super::dice::Dice;
 use crate::support::replica::Replica;
 use crate::support::{Bed, Team, quota};
 
@@ -78,7 +78,7 @@ impl<'a> World<'a> {
             told: Vec::new(),
             truth: HashMap::new(),
             orphaned: Vec::new(),
-            dice: Dice(seed),
+            dice: Dice::new(seed),
             trace: Vec::new(),
             team,
         };
