@@ -15,13 +15,14 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 const LOCK: i64 = 0x6275_7273_6172;
 
 /// The template of the server, and the role that owns what is in it: both have this name.
-/// It tells what was migrated, as programs of different builds may share a server.
-fn template() -> String {
+/// It tells what was migrated, as programs of different builds may share a server, and on
+/// which day, for there are partitions from that day on.
+fn template(day: &str) -> String {
     let mut hasher = DefaultHasher::new();
     for migration in MIGRATIONS.iter() {
         migration.checksum.hash(&mut hasher);
     }
-    format!("migrated_{:016x}", hasher.finish())
+    format!("migrated_{day}_{:016x}", hasher.finish())
 }
 
 impl Server {
@@ -30,7 +31,6 @@ impl Server {
         &self,
         connection: &mut PgConnection,
     ) -> Result<String, DatabaseError> {
-        let name = template();
         let mut transaction = connection.begin().await.map_err(in_database("postgres"))?;
         // Ends with the transaction, also when this process ends.
         sqlx::query("select pg_advisory_xact_lock($1)")
@@ -38,6 +38,12 @@ impl Server {
             .execute(&mut *transaction)
             .await
             .map_err(in_database("postgres"))?;
+        let day: String =
+            sqlx::query_scalar("select to_char(now() at time zone 'UTC', 'YYYYMMDD')")
+                .fetch_one(&mut *transaction)
+                .await
+                .map_err(in_database("postgres"))?;
+        let name = template(&day);
         let is_made: bool = sqlx::query_scalar(
             "select exists (select from pg_database where datname = $1 and datistemplate)",
         )

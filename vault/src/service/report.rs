@@ -391,8 +391,8 @@ mod tests {
 
     #[test]
     fn the_more_brokers_there_are_the_less_often_each_reports() {
-        assert_eq!(next_report_ms(0), 1_000);
-        assert_eq!(next_report_ms(400), 1_000);
+        assert_eq!(next_report_ms(0), 2_000);
+        assert_eq!(next_report_ms(800), 2_000);
         assert_eq!(next_report_ms(1_000), 2_500);
         assert_eq!(next_report_ms(10_000), 25_000);
         assert_eq!(next_report_ms(u64::MAX), 30_000);

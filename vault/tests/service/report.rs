@@ -43,7 +43,7 @@ async fn what_was_served_is_recorded_and_the_rest_taken_back() {
     let answer = broker
         .report(vec![served(&granted, 3), served(&granted, 4)], vec![])
         .await;
-    assert_eq!(answer.unwrap().next_report_ms, 1_000);
+    assert_eq!(answer.unwrap().next_report_ms, 2_000);
     assert_eq!((bed.count(SERVED).await, bed.count(USED).await), (7, 7));
     let records = "select count(*) from access_record
                    where app_name = 'billing' and purpose = 'sync invoices' and version = 1

@@ -1,9 +1,15 @@
 //! Checkpoints that are changed or removed, and a database that is set back.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bursar_vault::Wrong;
+use jiff::SignedDuration;
 use jiff::civil::Date;
 
 use super::{Scene, another};
+use crate::retention::Off;
+use crate::support::try_open_at;
 
 #[tokio::test]
 async fn any_change_of_any_column_of_a_checkpoint_is_found() {
@@ -131,13 +137,18 @@ async fn a_checkpoint_under_a_clock_that_was_set_back_does_not_seem_to_be_behind
         at(own, "now() - interval '1 hour'"),
         at(own, "(select checkpoint_time from kept)"),
     ];
+    // The machine's clock is as far ahead.
+    let clock = Arc::new(Off(SignedDuration::from_hours(2 * 24)));
+    let url = &scene.bed.database.runtime_url;
+    let vault = try_open_at(url, Duration::from_secs(60), clock).await;
+    let vault = vault.unwrap();
+    let controllers = vault.controllers(vault.take_term().await.unwrap());
     scene.bed.tamper(&statements[0]).await;
-    scene.bed.controllers.checkpoint_all().await.unwrap();
+    controllers.checkpoint_all().await.unwrap();
     for statement in &statements[1..4] {
         scene.bed.tamper(statement).await;
     }
     scene.holders[0].serve(1).await;
-    let controllers = &scene.bed.controllers;
     controllers.checkpoint_all().await.unwrap();
     let bound = controllers.checkpoint_boundary(tenant, today).await;
     assert_eq!(bound.unwrap(), 5);

@@ -81,7 +81,7 @@ async fn what_was_checked_is_what_is_charged_though_the_next_window_begins_meanw
     limit.window = Window::Period(NonZeroU32::new(3_600).unwrap());
     bed.apply_quota(&team, &limit).await;
     let mut broker = bed.broker(&replica, &team, "app").await;
-    assert_eq!(broker.granted("ana", "github").await.units, 5);
+    assert_eq!(broker.granted("ana", "github").await.units, 6);
 
     // The next grant has chosen its window and waits for it.
     let held = bed.lock("quota_window").await;
@@ -98,7 +98,7 @@ async fn what_was_checked_is_what_is_charged_though_the_next_window_begins_meanw
     let charged = bed
         .texts("select charged::text from quota_window order by window_no")
         .await;
-    assert_eq!(charged, ["7", "10"]);
+    assert_eq!(charged, ["8", "10"]);
     replica.stop().await;
 }
 
@@ -113,14 +113,14 @@ async fn after_a_clock_was_set_back_the_status_tells_of_the_window_that_is_charg
     let mut broker = bed.broker(&replica, &team, "app").await;
     broker.granted("ana", "github").await;
     let before = bed.apply_quota(&team, &limit).await;
-    assert_eq!(before.used, Some(5));
+    assert_eq!(before.used, Some(6));
     for table in ["quota_window", "allowance_charge"] {
         bed.tamper(&format!("update {table} set window_no = window_no + 1"))
             .await;
     }
     broker.granted("ana", "github").await;
     let after = bed.apply_quota(&team, &limit).await;
-    assert_eq!(after.used, Some(7));
+    assert_eq!(after.used, Some(8));
     let ends = |state: QuotaState| state.window_end_time.unwrap();
     assert!(ends(before) < ends(after));
     replica.stop().await;
