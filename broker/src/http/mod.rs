@@ -8,6 +8,7 @@ pub(crate) mod connections;
 pub(crate) mod count;
 pub(crate) mod count_request;
 pub(crate) mod decision;
+mod gather;
 pub(crate) mod problem;
 pub(crate) mod quotas;
 pub(crate) mod router;

@@ -14,12 +14,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_local;
 
 use super::Answer;
 use super::connections::{Connection, Connections, Order};
+use super::gather::{GatherBuffer, Gathering};
 
 /// Connections at a time, over all listeners of a server; more wait in the
 /// kernel's queue.
@@ -100,6 +102,7 @@ impl Server {
         F: Future<Output = Answer> + 'static,
     {
         let handle = Rc::new(handle);
+        let buffer = Rc::default();
         let connections = Connections::default();
         // A permit is out for each connection, and one for each listener that
         // waits for the next.
@@ -107,7 +110,7 @@ impl Server {
         let accepting = self
             .listeners
             .iter()
-            .map(|listener| accept(listener, &permits, &connections, &handle));
+            .map(|listener| accept(listener, &permits, &connections, &handle, &buffer));
         tokio::select! {
             _ = futures::future::join_all(accepting) => {}
             () = connections.watch() => {}
@@ -134,6 +137,7 @@ async fn accept<H, F>(
     permits: &Arc<Semaphore>,
     connections: &Connections,
     handle: &Rc<H>,
+    buffer: &Rc<GatherBuffer>,
 ) where
     H: Fn(Request<Incoming>) -> F + 'static,
     F: Future<Output = Answer> + 'static,
@@ -142,6 +146,9 @@ async fn accept<H, F>(
     while let Ok(permit) = Arc::clone(permits).acquire_owned().await {
         match listener.accept().await {
             Ok((stream, _)) => {
+                // Answers are small and complete: waiting for more only delays them.
+                let _ = stream.set_nodelay(true);
+                let stream = Gathering::new(stream, Rc::clone(buffer));
                 spawn_local(serve(stream, Rc::clone(handle), connections.open(), permit));
             }
             Err(error) => {
@@ -152,17 +159,16 @@ async fn accept<H, F>(
     }
 }
 
-async fn serve<H, F>(
-    stream: TcpStream,
+async fn serve<S, H, F>(
+    stream: S,
     handle: Rc<H>,
     connection: Rc<Connection>,
     permit: OwnedSemaphorePermit,
 ) where
+    S: AsyncRead + AsyncWrite + Unpin,
     H: Fn(Request<Incoming>) -> F + 'static,
     F: Future<Output = Answer> + 'static,
 {
-    // Answers are small and complete: waiting for more only delays them.
-    let _ = stream.set_nodelay(true);
     let service = service_fn(|request| {
         connection.begin();
         let answer = handle(request);
@@ -195,6 +201,7 @@ async fn serve<H, F>(
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
     use tokio::task::LocalSet;
 
     use super::super::answer;
