@@ -127,15 +127,7 @@ impl Vault {
             .connect_with(options)
             .await?;
         check_root_keys(&pool, &config.roots).await?;
-        Ok(Self::new(
-            (pool, reading_pool),
-            config.roots,
-            config.random,
-            config.clock,
-            config.cluster_id,
-            config.lease,
-            config.query_limit,
-        ))
+        Ok(Self::new(pool, reading_pool, config))
     }
 }
 
