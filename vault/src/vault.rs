@@ -77,7 +77,8 @@ impl Vault {
         begin(self.0.reading_pool.clone(), statement).await
     }
 
-    /// The same for a query, which is given up when it takes too long.
+    /// The same for a query, which is given up when it takes too long; before it writes, that
+    /// is to be undone.
     pub(crate) async fn begin_query(&self) -> Result<PgTransaction<'static>, sqlx::Error> {
         let limit = self.0.query_limit.as_millis();
         let begin = format!("begin; set local statement_timeout = {limit}");

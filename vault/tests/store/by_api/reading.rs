@@ -174,6 +174,27 @@ async fn a_query_that_never_ends_is_given_up_and_leaves_no_record() {
 }
 
 #[tokio::test]
+async fn a_query_is_given_up_while_it_reads_and_not_while_it_goes_on_record() {
+    let fixture = Fixture::new("goes_on_record").await;
+    let tenant = fixture.tenant("team").await;
+    for statement in [
+        "create table limits (statement_timeout text)",
+        "create function note_limit() returns trigger language plpgsql security definer as $$
+         begin insert into limits select current_setting('statement_timeout'); return null; end $$",
+        "create trigger note_limit after insert on access_record
+         for each row execute function note_limit()",
+    ] {
+        fixture.tamper(statement).await;
+    }
+    fixture.audit(&tenant, AuditQuery::default()).await;
+    let person = person();
+    let absent = fixture.vault.find_denial(&tenant, "d", &person).await;
+    assert_eq!(absent.unwrap(), None);
+    let limits: Vec<(String,)> = fixture.tamper_returning("table limits").await;
+    assert_eq!(limits, [("0".to_owned(),), ("0".to_owned(),)]);
+}
+
+#[tokio::test]
 async fn pages_hold_every_record_once_in_either_order() {
     let fixture = Fixture::new("pages").await;
     let tenant = fixture.tenant("team").await;
