@@ -209,7 +209,8 @@ impl VaultError {
     }
 
     /// Whether the next tenant would fare no better: another replica leads, the database is
-    /// away, or a clock is wrong. Otherwise it is the trouble of one tenant, for example a row that somebody holds.
+    /// away, or a clock is wrong. Otherwise it is the trouble of one tenant, for example a row
+    /// that somebody holds.
     pub(crate) fn is_everybodys(&self) -> bool {
         match self {
             Self::TermSuperseded { .. }

@@ -47,7 +47,7 @@ pub struct VaultConfig {
     pub clock: Arc<dyn Clock>,
     /// How long a broker may serve without hearing from the vault.
     pub lease: Duration,
-    /// How long a query of a person may take: one that takes longer is given up, nothing
+    /// How long a query of a person may read: one that takes longer is given up, nothing
     /// was told then, and nothing is on record.
     pub query_limit: Duration,
 }
@@ -127,15 +127,7 @@ impl Vault {
             .connect_with(options)
             .await?;
         check_root_keys(&pool, &config.roots).await?;
-        Ok(Self::new(
-            (pool, reading_pool),
-            config.roots,
-            config.random,
-            config.clock,
-            config.cluster_id,
-            config.lease,
-            config.query_limit,
-        ))
+        Ok(Self::new(pool, reading_pool, config))
     }
 }
 

@@ -11,6 +11,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, PgPool, PgTransaction, SqlSafeStr
 use crate::clock::Clock;
 use crate::db_time::{DbTime, db_now};
 use crate::error::DatabaseError;
+use crate::open::VaultConfig;
 use crate::tenant_keys::TenantKeys;
 
 /// An open vault. Cheap to clone; all clones are one.
@@ -33,26 +34,17 @@ struct Parts {
 }
 
 impl Vault {
-    pub(crate) fn new(
-        (pool, reading_pool): (PgPool, PgPool),
-        roots: RootKeys,
-        random: Arc<dyn Random>,
-        clock: Arc<dyn Clock>,
-        cluster_id: String,
-        lease: Duration,
-        query_limit: Duration,
-    ) -> Self {
-        let tenant_keys = Mutex::default();
+    pub(crate) fn new(pool: PgPool, reading_pool: PgPool, config: VaultConfig) -> Self {
         Self(Arc::new(Parts {
             pool,
             reading_pool,
-            roots,
-            random,
-            clock,
-            cluster_id,
-            lease,
-            query_limit,
-            tenant_keys,
+            roots: config.roots,
+            random: config.random,
+            clock: config.clock,
+            cluster_id: config.cluster_id,
+            lease: config.lease,
+            query_limit: config.query_limit,
+            tenant_keys: Mutex::default(),
             checkpoints: tokio::sync::Mutex::new(()),
         }))
     }
@@ -85,7 +77,8 @@ impl Vault {
         begin(self.0.reading_pool.clone(), statement).await
     }
 
-    /// The same for a query, which is given up when it takes too long.
+    /// The same for a query, which is given up when it takes too long; before it writes, that
+    /// is to be undone.
     pub(crate) async fn begin_query(&self) -> Result<PgTransaction<'static>, sqlx::Error> {
         let limit = self.0.query_limit.as_millis();
         let begin = format!("begin; set local statement_timeout = {limit}");

@@ -30,19 +30,7 @@ impl Vault {
 }
 
 impl Anchor {
-    /// Of the newest checkpoints there are.
-    pub(crate) async fn newest(connection: &mut PgConnection) -> Result<Option<Self>, sqlx::Error> {
-        let time =
-            sqlx::query_scalar!(r#"select max(checkpoint_time) as "time: DbTime" from checkpoint"#)
-                .fetch_one(&mut *connection)
-                .await?;
-        match time {
-            Some(time) => Ok(Some(Self::at(connection, time).await?)),
-            None => Ok(None),
-        }
-    }
-
-    /// Of those up to a time.
+    /// Of the newest checkpoints up to a time.
     pub(crate) async fn at(
         connection: &mut PgConnection,
         time: DbTime,

@@ -37,8 +37,26 @@ impl Head {
 pub(crate) struct Linked {
     #[sqlx(flatten)]
     pub(crate) record: Record,
-    pub(crate) previous: Vec<Vec<u8>>,
+    previous: Vec<Vec<u8>>,
 }
+
+/// The statement that reads records `r` as [`Linked`], each of a chain `h`; it goes on behind
+/// the name of that.
+macro_rules! select_linked {
+    ($rest:literal) => {
+        concat!(
+            "select r.*, array(
+                        select mac from access_record p
+                        where p.tenant_id = h.tenant_id and p.chain_id = h.chain_id
+                          and p.record_no = r.record_no - 1
+                        union all
+                        select h.boundary_mac where h.boundary_no = r.record_no - 1) as previous
+             from audit_chain h ",
+            $rest
+        )
+    };
+}
+pub(crate) use select_linked;
 
 impl Linked {
     /// Whether the vault wrote it there.
@@ -98,19 +116,11 @@ async fn check_time(
     chain: Uuid,
     head: &Head,
 ) -> Result<(), VaultError> {
-    let last: Option<Linked> = sqlx::query_as(
-        "select r.*, array(
-                    select mac from access_record p
-                    where p.tenant_id = r.tenant_id and p.chain_id = r.chain_id
-                      and p.record_no = r.record_no - 1
-                    union all
-                    select h.boundary_mac from audit_chain h
-                    where h.tenant_id = r.tenant_id and h.chain_id = r.chain_id
-                      and h.boundary_no = r.record_no - 1) as previous
-         from access_record r
-         where r.tenant_id = $1 and r.chain_id = $2 and r.record_no = $3
-           and r.recorded_time = $4 and r.mac = $5",
-    )
+    let last: Option<Linked> = sqlx::query_as(select_linked!(
+        "join access_record r on r.tenant_id = h.tenant_id and r.chain_id = h.chain_id
+         where h.tenant_id = $1 and h.chain_id = $2 and r.record_no = $3
+           and r.recorded_time = $4 and r.mac = $5"
+    ))
     .bind(tenant.as_uuid())
     .bind(chain)
     .bind(head.record_no)

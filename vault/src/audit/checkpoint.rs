@@ -11,10 +11,10 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::anchor::Anchor;
-use super::chain::{Linked, NO_MAC};
+use super::chain::{Linked, NO_MAC, select_linked};
 use super::retention::CLOCKS_APART;
 use crate::controllers::Controllers;
-use crate::db_time::DbTime;
+use crate::db_time::{DbTime, db_now};
 use crate::error::VaultError;
 use crate::integrity::IntegrityFailure;
 
@@ -140,9 +140,11 @@ impl Controllers {
             }
         }
         let mut snapshot = self.snapshot().await?;
-        // Nor is one bound outside.
-        self.newest_time(&mut snapshot).await?;
-        let anchor = Anchor::newest(&mut snapshot).await?;
+        // Nor is one that is ahead bound outside.
+        let anchor = match self.newest_time(&mut snapshot).await? {
+            Some(time) => Some(Anchor::at(&mut snapshot, time).await?),
+            None => None,
+        };
         Ok(Checkpoints {
             anchor,
             passed_over,
@@ -180,9 +182,7 @@ impl Controllers {
         &self,
         connection: &mut PgConnection,
     ) -> Result<Option<DbTime>, VaultError> {
-        let now = sqlx::query_scalar!(r#"select clock_timestamp() as "now!: DbTime""#);
-        let now = now.fetch_one(&mut *connection).await?;
-        self.check_clock(now.timestamp())?;
+        self.check_clock(db_now(&mut *connection).await?.timestamp())?;
         let newest = sqlx::query!(
             r#"select tenant_id, checkpoint_no, checkpoint_time as "checkpoint_time: DbTime"
                from checkpoint order by checkpoint_time desc limit 1"#,
@@ -293,23 +293,16 @@ async fn heads_at(
     key: &AuditKey,
     day: Date,
 ) -> Result<Heads, VaultError> {
-    let rows: Vec<Linked> = sqlx::query_as(
-        "select r.*, array(
-                    select mac from access_record p
-                    where p.tenant_id = h.tenant_id and p.chain_id = h.chain_id
-                      and p.record_no = r.record_no - 1
-                    union all
-                    select h.boundary_mac where h.boundary_no = r.record_no - 1) as previous
-         from audit_chain h
-         cross join lateral (
+    let rows: Vec<Linked> = sqlx::query_as(select_linked!(
+        "cross join lateral (
              select * from access_record a
              where a.tenant_id = h.tenant_id and a.chain_id = h.chain_id
                and a.recorded_time < ($2::text::date + 1)::timestamp at time zone 'UTC'
              order by record_no desc limit 1
          ) as r
          where h.tenant_id = $1
-         order by h.chain_id",
-    )
+         order by h.chain_id"
+    ))
     .bind(tenant.as_uuid())
     .bind(day.to_string())
     .fetch_all(connection)

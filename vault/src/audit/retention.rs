@@ -9,6 +9,7 @@ use bursar_seal::TenantId;
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::controllers::Controllers;
 use crate::db_time::db_now;
@@ -90,25 +91,36 @@ impl Controllers {
             .fetch_all(self.vault().pool())
             .await?;
         for tenant in tenants {
-            let mut trimmed = Some(0);
-            while let Some(after) = trimmed {
-                let mut transaction = self.begin().await?;
-                trimmed =
-                    sqlx::query_scalar!("select trim_checkpoint_heads($1, $2)", tenant, after)
-                        .fetch_one(&mut *transaction)
-                        .await?;
-                transaction.commit().await?;
+            let mut next = Some(0);
+            while let Some(after) = next {
+                next = self.trim_checkpoint_heads(tenant, after).await?;
             }
-            let mut deleted = Some(1);
-            while deleted > Some(0) {
-                let mut transaction = self.begin().await?;
-                deleted = sqlx::query_scalar!("select trim_audit_chains($1)", tenant)
-                    .fetch_one(&mut *transaction)
-                    .await?;
-                transaction.commit().await?;
-            }
+            while self.trim_audit_chains(tenant).await? > 0 {}
         }
         Ok(())
+    }
+
+    /// The checkpoint behind which to go on, if there is more.
+    async fn trim_checkpoint_heads(
+        &self,
+        tenant: Uuid,
+        after: i64,
+    ) -> Result<Option<i64>, VaultError> {
+        let mut transaction = self.begin().await?;
+        let next = sqlx::query_scalar!("select trim_checkpoint_heads($1, $2)", tenant, after)
+            .fetch_one(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(next)
+    }
+
+    /// How many chains were deleted.
+    async fn trim_audit_chains(&self, tenant: Uuid) -> Result<i64, VaultError> {
+        let mut transaction = self.begin().await?;
+        let trim = sqlx::query_scalar!(r#"select trim_audit_chains($1) as "deleted!""#, tenant);
+        let deleted = trim.fetch_one(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(deleted)
     }
 }
 

@@ -273,12 +273,8 @@ async fn state(
     damaged: Vec<IntegrityFailure>,
 ) -> Result<QuotaState, sqlx::Error> {
     let quota = &plan.quota;
-    let usage = UsageId::of(&quota.subject, &quota.counter, quota.window);
-    let concern = Concern {
-        quota,
-        subject: quota.subject.clone(),
-        usage,
-    };
+    let concern = Concern::new(quota, quota.subject.clone());
+    let usage = concern.usage;
     let uses = uses(connection, tenant, &[concern]).await?;
     let present = uses.get(&usage).copied().unwrap_or_default();
     let enforced = sqlx::query_scalar!(

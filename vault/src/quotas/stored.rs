@@ -105,22 +105,12 @@ impl Stored {
                 Err(failure) => damaged.push(failure),
             }
         }
-        let set = match set {
-            Ok(set) => set,
-            Err(failure) => {
-                damaged.push(failure);
-                return Self {
-                    set: None,
-                    quotas,
-                    damaged,
-                    set_xmin: None,
-                };
-            }
-        };
-        let gone = set.ids.iter().filter(|id| !found.contains(id));
+        let set = set.map_err(|failure| damaged.push(failure)).ok();
+        let listed = set.iter().flat_map(|set| &set.ids);
+        let gone = listed.filter(|id| !found.contains(id));
         damaged.extend(gone.map(|id| missing(QuotaRow::TABLE, id.to_string())));
         Self {
-            set: Some(set),
+            set,
             quotas,
             damaged,
             set_xmin: None,

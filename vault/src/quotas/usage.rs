@@ -41,8 +41,19 @@ pub(crate) struct Charge {
 pub(crate) struct Concern<'a> {
     pub(crate) quota: &'a Quota,
     /// Whose count it is: of a default, the user's own.
-    pub(super) subject: Subject,
+    subject: Subject,
     pub(crate) usage: UsageId,
+}
+
+impl<'a> Concern<'a> {
+    /// With the count of that subject.
+    pub(super) fn new(quota: &'a Quota, subject: Subject) -> Self {
+        Self {
+            usage: UsageId::of(&subject, &quota.counter, quota.window),
+            quota,
+            subject,
+        }
+    }
 }
 
 impl UsageId {
@@ -141,12 +152,7 @@ pub(crate) fn shared_limits(quotas: &[Quota], user: UserUid, token: TokenId) -> 
 pub(crate) fn concerning<'a>(quotas: &'a [Quota], user: &User<'_>) -> Vec<Concern<'a>> {
     let concern = |quota: &'a Quota| {
         let subject = counted(quota, quotas, user)?;
-        let usage = UsageId::of(&subject, &quota.counter, quota.window);
-        Some(Concern {
-            quota,
-            subject,
-            usage,
-        })
+        Some(Concern::new(quota, subject))
     };
     quotas.iter().filter_map(concern).collect()
 }

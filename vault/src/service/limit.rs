@@ -1,7 +1,7 @@
 //! How often the API server is asked to review a token.
 //!
-//! Reviews are first come, first served, and a pod waits in one place only: a
-//! pod that attaches in a loop takes turns with all others.
+//! Reviews are first come, first served, and each pod, and each token of a person,
+//! waits in one place only: a pod that attaches in a loop takes turns with all others.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,14 +19,14 @@ pub(crate) struct ReviewLimit {
     waiting: Mutex<HashSet<String>>,
 }
 
-/// Too many pods wait, or this pod does already.
+/// Too many wait, or this one does already.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Crowded;
 
-/// The right to one review; the pod may ask again when it is dropped.
+/// The right to one review; who has it may ask again when it is dropped.
 pub(crate) struct Turn<'a> {
     limit: &'a ReviewLimit,
-    pod_uid: String,
+    asker: String,
 }
 
 impl ReviewLimit {
@@ -38,12 +38,12 @@ impl ReviewLimit {
         }
     }
 
-    /// Waits for this pod's turn.
+    /// Waits for the turn of a pod, by its UID, or of a person's token, by its digest.
     ///
     /// # Errors
     /// [`Crowded`], at once.
-    pub(crate) async fn turn(&self, pod_uid: &str) -> Result<Turn<'_>, Crowded> {
-        let turn = self.enqueue(pod_uid)?;
+    pub(crate) async fn turn(&self, asker: &str) -> Result<Turn<'_>, Crowded> {
+        let turn = self.enqueue(asker)?;
         // The semaphore is never closed, and is first in, first out.
         let permit = Arc::clone(&self.per_second)
             .acquire_owned()
@@ -56,14 +56,14 @@ impl ReviewLimit {
         Ok(turn)
     }
 
-    fn enqueue(&self, pod_uid: &str) -> Result<Turn<'_>, Crowded> {
+    fn enqueue(&self, asker: &str) -> Result<Turn<'_>, Crowded> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() >= self.longest_queue || !waiting.insert(pod_uid.to_owned()) {
+        if waiting.len() >= self.longest_queue || !waiting.insert(asker.to_owned()) {
             return Err(Crowded);
         }
         Ok(Turn {
             limit: self,
-            pod_uid: pod_uid.to_owned(),
+            asker: asker.to_owned(),
         })
     }
 }
@@ -73,7 +73,7 @@ impl Drop for Turn<'_> {
         let waiting = self.limit.waiting.lock();
         waiting
             .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.pod_uid);
+            .remove(&self.asker);
     }
 }
 

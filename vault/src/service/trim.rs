@@ -13,6 +13,24 @@ use super::sweep::is_outage;
 /// Rows deleted in one transaction.
 const BATCH: i64 = 500;
 
+/// A batch of a tenant's rows that are old, which nothing else refers to.
+macro_rules! delete_old {
+    ($table:literal, $is_old:literal, $tenant:expr) => {
+        sqlx::query!(
+            "delete from "
+                + $table
+                + " where ctid = any(array(
+                        select ctid from "
+                + $table
+                + " where tenant_id = $1 and "
+                + $is_old
+                + " limit $2 for update skip locked)) and tenant_id = $1",
+            $tenant,
+            BATCH,
+        )
+    };
+}
+
 impl VaultService {
     /// Trims for as long as the service runs.
     pub(crate) async fn trim(self) {
@@ -137,29 +155,17 @@ impl VaultService {
 
     /// Denials, counted by the hour, of a month ago.
     async fn trim_denials(&self, tenant: Uuid) -> Result<PgQueryResult, sqlx::Error> {
-        sqlx::query!(
-            "delete from denial where ctid = any(array(
-                 select ctid from denial
-                 where tenant_id = $1 and hour < now() - interval '30 days'
-                 limit $2
-                 for update skip locked)) and tenant_id = $1",
-            tenant,
-            BATCH,
-        )
-        .execute(self.vault().pool())
-        .await
+        delete_old!("denial", "hour < now() - interval '30 days'", tenant)
+            .execute(self.vault().pool())
+            .await
     }
 
     /// What a pod told of in an hour that is over takes no room in the next one.
     async fn trim_denials_told(&self, tenant: Uuid) -> Result<PgQueryResult, sqlx::Error> {
-        sqlx::query!(
-            "delete from denial_told where ctid = any(array(
-                 select ctid from denial_told
-                 where tenant_id = $1 and since_time < now() - interval '2 hours'
-                 limit $2
-                 for update skip locked)) and tenant_id = $1",
-            tenant,
-            BATCH,
+        delete_old!(
+            "denial_told",
+            "since_time < now() - interval '2 hours'",
+            tenant
         )
         .execute(self.vault().pool())
         .await
@@ -167,14 +173,10 @@ impl VaultService {
 
     /// Answers that were to be given again under their idempotency keys for a day.
     async fn trim_idempotency_keys(&self, tenant: Uuid) -> Result<PgQueryResult, sqlx::Error> {
-        sqlx::query!(
-            "delete from idempotency_key where ctid = any(array(
-                 select ctid from idempotency_key
-                 where tenant_id = $1 and counted_time < now() - interval '24 hours'
-                 limit $2
-                 for update skip locked)) and tenant_id = $1",
-            tenant,
-            BATCH,
+        delete_old!(
+            "idempotency_key",
+            "counted_time < now() - interval '24 hours'",
+            tenant
         )
         .execute(self.vault().pool())
         .await

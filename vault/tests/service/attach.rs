@@ -127,9 +127,7 @@ async fn a_namespace_without_a_tenant_is_told_to_apply_a_user() {
 async fn a_proven_incarnation_resumes_anywhere_without_a_review() {
     let bed = Bed::new("attach_resume").await;
     let (first, second) = (bed.replica().await, bed.replica().await);
-    let team = bed.team("team").await;
-    let ana = bed.user(&team, "ana").await;
-    bed.token(&team, &ana, "github").await;
+    let (team, ..) = bed.team_with_token().await;
     let pod = Pod::new(&team, "app");
     let mut broker = Broker::connect(&first, &bed.authority).await;
     broker.attach(&bed.cluster.token(&pod)).await.unwrap();
@@ -295,9 +293,7 @@ async fn who_was_cut_off_past_the_grace_goes_on_once_it_is_reviewed() {
         ..Settings::default()
     };
     let replica = bed.replica_with(settings).await;
-    let team = bed.team("team").await;
-    let ana = bed.user(&team, "ana").await;
-    bed.token(&team, &ana, "github").await;
+    let (team, ..) = bed.team_with_token().await;
     let pod = Pod::new(&team, "app");
     let token = bed.cluster.token(&pod);
     let mut broker = Broker::connect(&hasty, &bed.authority).await;
@@ -339,9 +335,7 @@ async fn who_was_cut_off_past_the_grace_goes_on_once_it_is_reviewed() {
 async fn no_call_is_answered_without_the_proof_of_its_incarnation() {
     let bed = Bed::new("attach_unproven").await;
     let replica = bed.replica().await;
-    let team = bed.team("team").await;
-    let ana = bed.user(&team, "ana").await;
-    bed.token(&team, &ana, "github").await;
+    let (team, ..) = bed.team_with_token().await;
     let mut broker = bed.broker(&replica, &team, "app").await;
     let other = bed.broker(&replica, &team, "app").await;
     let own = broker.incarnation.clone().unwrap();

@@ -25,9 +25,7 @@ async fn a_crowd_that_reports_at_once_waits_its_turn_and_nobody_is_refused() {
         ..Settings::default()
     };
     let replica = bed.replica_with(settings).await;
-    let team = bed.team("team").await;
-    let ana = bed.user(&team, "ana").await;
-    bed.token(&team, &ana, "github").await;
+    let (team, ..) = bed.team_with_token().await;
     let mut holders = Vec::new();
     for _ in 0..BROKERS {
         let mut broker = bed.broker(&replica, &team, "app").await;

@@ -37,9 +37,7 @@ fn revoked(token: &TokenSpec) -> TokenSpec {
 async fn a_revoked_version_drains_as_its_holders_give_it_back_and_the_receipt_tells_the_last_serve()
 {
     let bed = Bed::new("drain_revoked").await;
-    let team = bed.team("team").await;
-    let ana = bed.user(&team, "ana").await;
-    let token = bed.token(&team, &ana, "github").await;
+    let (team, _, token) = bed.team_with_token().await;
     let replica = bed.replica().await;
     let mut brokers_of_it = [
         bed.broker(&replica, &team, "app").await,
@@ -106,9 +104,7 @@ async fn a_revoked_version_drains_as_its_holders_give_it_back_and_the_receipt_te
 #[tokio::test]
 async fn a_holder_that_never_answers_is_counted_as_lapsed_and_as_confirmed_once_it_does() {
     let bed = Bed::with_lease("drain_lapsed", Duration::from_secs(1)).await;
-    let team = bed.team("team").await;
-    let ana = bed.user(&team, "ana").await;
-    let token = bed.token(&team, &ana, "github").await;
+    let (team, _, token) = bed.team_with_token().await;
     let settings = Settings {
         lapse_grace: Duration::from_secs(1),
         sweep_interval: Duration::from_millis(100),
@@ -131,9 +127,7 @@ async fn a_holder_that_never_answers_is_counted_as_lapsed_and_as_confirmed_once_
 async fn a_live_version_does_not_drain_and_what_was_given_back_for_an_earlier_end_is_not_counted_again()
  {
     let bed = Bed::new("drain_live").await;
-    let team = bed.team("team").await;
-    let ana = bed.user(&team, "ana").await;
-    let token = bed.token(&team, &ana, "github").await;
+    let (team, _, token) = bed.team_with_token().await;
     let replica = bed.replica().await;
     let mut first = bed.broker(&replica, &team, "app").await;
     let mut second = bed.broker(&replica, &team, "app").await;
@@ -160,9 +154,7 @@ async fn a_live_version_does_not_drain_and_what_was_given_back_for_an_earlier_en
 #[tokio::test]
 async fn all_versions_drain_while_the_user_is_suspended_and_when_the_token_is_deleted() {
     let bed = Bed::new("drain_suspended").await;
-    let team = bed.team("team").await;
-    let ana = bed.user(&team, "ana").await;
-    let token = bed.token(&team, &ana, "github").await;
+    let (team, ana, token) = bed.team_with_token().await;
     let replica = bed.replica().await;
     let mut broker = bed.broker(&replica, &team, "app").await;
     broker.granted("ana", "github").await;

@@ -163,9 +163,7 @@ async fn who_cannot_prove_an_incarnation_does_not_wait_for_its_row() {
 async fn a_broker_with_four_calls_under_way_is_not_even_read() {
     let bed = Bed::new("floods_unread").await;
     let replica = bed.replica().await;
-    let team = bed.team("team").await;
-    let ana = bed.user(&team, "ana").await;
-    bed.token(&team, &ana, "github").await;
+    let (team, ..) = bed.team_with_token().await;
     let busy = bed.broker(&replica, &team, "app").await;
     let elsewhere = busy.moved(&replica, &bed.authority).await;
     let other = bed.broker(&replica, &team, "app").await;

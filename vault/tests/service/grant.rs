@@ -14,9 +14,7 @@ use crate::support::{Bed, consumer, token, user};
 async fn a_listed_workload_gets_the_newest_value() {
     let bed = Bed::new("grant_value").await;
     let replica = bed.replica().await;
-    let team = bed.team("team").await;
-    let ana = bed.user(&team, "ana").await;
-    let github = bed.token(&team, &ana, "github").await;
+    let (team, ana, github) = bed.team_with_token().await;
     let mut broker = bed.broker(&replica, &team, "app").await;
 
     let first = broker.granted("ana", "github").await;
@@ -169,9 +167,7 @@ async fn a_consumer_is_told_its_purposes() {
 async fn a_broker_has_a_bounded_number_of_open_allowances() {
     let bed = Bed::new("grant_open").await;
     let replica = bed.replica().await;
-    let team = bed.team("team").await;
-    let ana = bed.user(&team, "ana").await;
-    bed.token(&team, &ana, "github").await;
+    let (team, ..) = bed.team_with_token().await;
     let mut broker = bed.broker(&replica, &team, "app").await;
     let mut other = bed.broker(&replica, &team, "app").await;
     let granted = broker.granted("ana", "github").await;
@@ -232,9 +228,7 @@ async fn a_request_that_is_asked_again_is_not_granted_twice() {
     let bed = Bed::new("grant_again").await;
     let replica = bed.replica().await;
     let second = bed.replica().await;
-    let team = bed.team("team").await;
-    let ana = bed.user(&team, "ana").await;
-    let github = bed.token(&team, &ana, "github").await;
+    let (team, _, github) = bed.team_with_token().await;
     let mut broker = bed.broker(&replica, &team, "app").await;
 
     let first = broker.granted("ana", "github").await;

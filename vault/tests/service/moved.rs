@@ -38,9 +38,7 @@ async fn a_run_that_ends_or_is_reviewed_before_its_answer_is_written_is_read_aga
         ..Settings::default()
     };
     let replica = bed.replica_with(settings).await;
-    let team = bed.team("team").await;
-    let ana = bed.user(&team, "ana").await;
-    bed.token(&team, &ana, "github").await;
+    let (team, ..) = bed.team_with_token().await;
     let mut broker = bed.broker(&replica, &team, "app").await;
 
     let asked = decided(&gates, &broker).await;
@@ -75,9 +73,7 @@ async fn what_was_decided_under_an_own_quota_that_ends_meanwhile_is_not_granted(
         ..Settings::default()
     };
     let replica = bed.replica_with(settings).await;
-    let team = bed.team("team").await;
-    let ana = bed.user(&team, "ana").await;
-    bed.token(&team, &ana, "github").await;
+    let (team, ana, _) = bed.team_with_token().await;
     let default = quota("each", Subject::EachUser, 10);
     let own = quota("own", Subject::User(ana.uid), 1_000);
     bed.apply_quota_of(&team, &default, &[default.id]).await;
@@ -97,9 +93,7 @@ async fn what_was_decided_under_an_own_quota_that_ends_meanwhile_is_not_granted(
 async fn a_request_that_is_made_twice_at_once_has_one_answer() {
     let bed = Bed::new("moved_twice").await;
     let replica = bed.replica().await;
-    let team = bed.team("team").await;
-    let ana = bed.user(&team, "ana").await;
-    bed.token(&team, &ana, "github").await;
+    let (team, ..) = bed.team_with_token().await;
     let broker = bed.broker(&replica, &team, "app").await;
 
     // Both have read that it is the next one.

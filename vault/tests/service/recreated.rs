@@ -8,9 +8,7 @@ use crate::support::{Bed, token, user};
 async fn a_recreated_user_starts_empty() {
     let bed = Bed::new("grant_new_user").await;
     let replica = bed.replica().await;
-    let team = bed.team("team").await;
-    let ana = bed.user(&team, "ana").await;
-    bed.token(&team, &ana, "github").await;
+    let (team, ..) = bed.team_with_token().await;
     let mut broker = bed.broker(&replica, &team, "app").await;
     broker.granted("ana", "github").await;
 
@@ -28,9 +26,7 @@ async fn a_recreated_user_starts_empty() {
 async fn a_recreated_token_starts_empty_for_who_held_the_old_one() {
     let bed = Bed::new("grant_recreated_token").await;
     let replica = bed.replica().await;
-    let team = bed.team("team").await;
-    let ana = bed.user(&team, "ana").await;
-    let old = bed.token(&team, &ana, "github").await;
+    let (team, ana, old) = bed.team_with_token().await;
     let mut broker = bed.broker(&replica, &team, "app").await;
     let held = broker.granted("ana", "github").await;
     let (mut events, _) = broker.watch().await;
@@ -55,9 +51,7 @@ async fn a_recreated_token_starts_empty_for_who_held_the_old_one() {
 async fn a_recreated_namespace_starts_empty() {
     let bed = Bed::new("grant_new_namespace").await;
     let replica = bed.replica().await;
-    let team = bed.team("team").await;
-    let ana = bed.user(&team, "ana").await;
-    bed.token(&team, &ana, "github").await;
+    let (team, ..) = bed.team_with_token().await;
     let mut old = bed.broker(&replica, &team, "app").await;
     old.granted("ana", "github").await;
 

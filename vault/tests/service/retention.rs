@@ -2,22 +2,16 @@
 
 mod trimmed;
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use bursar_vault::{BadPlace, Category, Clock, Person, VaultError, Wrong};
-use jiff::{SignedDuration, Timestamp};
+use bursar_vault::{BadPlace, Category, Person, VaultError, Wrong};
+use jiff::SignedDuration;
 
 use crate::support::broker::{Broker, served};
 use crate::support::replica::Replica;
-use crate::support::{Bed, Team, try_open_at};
+use crate::support::{Bed, Team};
 
 const RECORDS: &str = "select count(*) from access_record";
 const CHECKPOINTS: &str = "select count(*) from checkpoint";
 const BOUNDARIES: &str = "select count(*) from checkpoint where kind = 'Boundary'";
-/// Waiting for a lock, all of them.
-const WAITING: &str = "select count(*) from pg_stat_activity
-                       where datname = current_database() and wait_event_type = 'Lock'";
 /// A copy of the first record of each chain in another place of it.
 const COPIES: &str = "insert into access_record
     select (jsonb_populate_record(r, PLACE)).* from access_record r where record_no = 1";
@@ -46,6 +40,22 @@ impl Reporting {
         let vault = bed.controllers.vault();
         let verified = vault.verify_audit(self.team.tenant.id(), None).await;
         verified.unwrap().first_bad
+    }
+}
+
+/// Two namespaces, each with its broker.
+async fn two_teams(bed: &Bed, replica: &Replica) -> [Reporting; 2] {
+    [
+        Reporting::new(bed, replica, "one").await,
+        Reporting::new(bed, replica, "two").await,
+    ]
+}
+
+fn auditor() -> Person {
+    Person {
+        namespace: "security".parse().unwrap(),
+        service_account_name: "auditor".parse().unwrap(),
+        name: "ana@example.com".parse().unwrap(),
     }
 }
 
@@ -89,10 +99,7 @@ impl Bed {
 async fn what_is_behind_the_retention_is_dropped_and_the_rest_of_each_chain_verifies() {
     let bed = Bed::new("retention").await;
     let replica = bed.replica().await;
-    let mut teams = [
-        Reporting::new(&bed, &replica, "one").await,
-        Reporting::new(&bed, &replica, "two").await,
-    ];
+    let mut teams = two_teams(&bed, &replica).await;
     for _ in 0..2 {
         for team in &mut teams {
             team.report().await;
@@ -129,22 +136,15 @@ async fn what_is_behind_the_retention_is_dropped_and_the_rest_of_each_chain_veri
 async fn retention_that_was_stopped_anywhere_goes_on_the_next_time() {
     let bed = Bed::new("retention_stopped").await;
     let replica = bed.replica().await;
-    let mut teams = [
-        Reporting::new(&bed, &replica, "one").await,
-        Reporting::new(&bed, &replica, "two").await,
-    ];
+    let mut teams = two_teams(&bed, &replica).await;
     for team in &mut teams {
         team.report().await;
     }
     bed.days_later(91).await;
-    let today = bed
-        .texts("select to_char(now() at time zone 'UTC', 'YYYY-MM-DD')")
-        .await;
+    let today = bed.today().await;
     // Stopped when one tenant had its boundary and the other had not.
     let first = teams[0].team.tenant.id();
-    let bound = bed
-        .controllers
-        .checkpoint_boundary(first, today[0].parse().unwrap());
+    let bound = bed.controllers.checkpoint_boundary(first, today);
     bound.await.unwrap();
     for team in &teams {
         assert_eq!(team.bad_place(&bed).await, None);
@@ -271,8 +271,7 @@ async fn a_day_that_would_be_dropped_during_a_verification_waits_for_it() {
     let mut team = Reporting::new(&bed, &replica, "one").await;
     team.report().await;
     bed.days_later(91).await;
-    let today = "select to_char(now() at time zone 'UTC', 'YYYY-MM-DD')";
-    let today = bed.texts(today).await[0].parse().unwrap();
+    let today = bed.today().await;
     let tenant = team.team.tenant.id();
     let bound = bed.controllers.checkpoint_boundary(tenant, today);
     bound.await.unwrap();
@@ -285,7 +284,7 @@ async fn a_day_that_would_be_dropped_during_a_verification_waits_for_it() {
         .unwrap();
     let vault = bed.controllers.vault().clone();
     let verifying = tokio::spawn(async move { vault.verify_audit(tenant, None).await });
-    bed.until_count(WAITING, 1).await;
+    bed.until_waiting(1).await;
     // A day is dropped in between, unless the verification keeps that out.
     let locked = sqlx::query("lock table access_record in access exclusive mode nowait")
         .execute(&mut *gate)
@@ -323,16 +322,11 @@ async fn who_holds_the_end_of_a_chain_to_add_to_it_is_ahead_of_retention() {
         .await
         .unwrap();
     let vault = bed.controllers.vault().clone();
-    let person = Person {
-        namespace: "security".parse().unwrap(),
-        service_account_name: "auditor".parse().unwrap(),
-        name: "ana@example.com".parse().unwrap(),
-    };
     let adding = tokio::spawn(async move {
         let tenant = vault.tenant_by_id(tenant).await?.unwrap();
-        vault.record_verification(&tenant, &person).await
+        vault.record_verification(&tenant, &auditor()).await
     });
-    bed.until_count(WAITING, 1).await;
+    bed.until_waiting(1).await;
     let mut retention = bed.sql.begin().await.unwrap();
     let refused = sqlx::query("lock table access_record in access exclusive mode nowait")
         .execute(&mut *retention)
@@ -346,16 +340,6 @@ async fn who_holds_the_end_of_a_chain_to_add_to_it_is_ahead_of_retention() {
     replica.stop().await;
 }
 
-/// A machine whose clock is so far from the true time.
-pub(crate) struct Off(pub(crate) SignedDuration);
-
-impl Clock for Off {
-    #[expect(clippy::disallowed_methods, reason = "the true time is the machine's")]
-    fn now(&self) -> Timestamp {
-        Timestamp::now() + self.0
-    }
-}
-
 #[tokio::test]
 async fn nothing_is_dropped_by_a_clock_of_the_database_that_runs_ahead() {
     let bed = Bed::new("retention_clock").await;
@@ -363,13 +347,9 @@ async fn nothing_is_dropped_by_a_clock_of_the_database_that_runs_ahead() {
     let mut team = Reporting::new(&bed, &replica, "one").await;
     team.report().await;
     bed.days_later(91).await;
-    let url = &bed.database.runtime_url;
     for (minutes, dropped) in [(-90, false), (-30, true)] {
-        let clock = Arc::new(Off(SignedDuration::from_mins(minutes)));
-        let vault = try_open_at(url, Duration::from_secs(60), clock)
-            .await
-            .unwrap();
-        let controllers = vault.controllers(vault.take_term().await.unwrap());
+        let off = SignedDuration::from_mins(minutes);
+        let controllers = bed.controllers_off_by(off).await;
         match controllers.drop_expired_records().await {
             Err(VaultError::ClocksApart { .. }) => assert!(!dropped),
             other => assert_eq!((other.unwrap(), dropped), (1, true)),

@@ -8,9 +8,7 @@ async fn a_revocation_arrives_though_the_connections_to_the_database_fell_silent
     let bed = Bed::new("silent_revocation").await;
     let proxy = Proxy::start(&bed.database).await;
     let replica = bed.replica_behind(&proxy).await;
-    let team = bed.team("team").await;
-    let ana = bed.user(&team, "ana").await;
-    let mut spec = bed.token(&team, &ana, "github").await;
+    let (team, _, mut spec) = bed.team_with_token().await;
     let mut broker = bed.broker(&replica, &team, "app").await;
     let (mut events, _) = broker.watch().await;
     let granted = broker.granted("ana", "github").await;

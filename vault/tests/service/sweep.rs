@@ -45,9 +45,7 @@ async fn what_is_never_accounted_for_is_recorded_once_and_corrected_by_a_late_re
         bed.replica_with(quick()).await,
         bed.replica_with(quick()).await,
     );
-    let team = bed.team("team").await;
-    let ana = bed.user(&team, "ana").await;
-    bed.token(&team, &ana, "github").await;
+    let (team, ..) = bed.team_with_token().await;
     let mut broker = bed.broker(&replica, &team, "app").await;
     let first = broker.granted("ana", "github").await;
     let second_grant = broker.granted("ana", "github").await;
@@ -102,9 +100,7 @@ async fn what_is_never_accounted_for_is_recorded_once_and_corrected_by_a_late_re
 #[tokio::test]
 async fn nothing_lapses_before_brokers_had_time_to_report_to_this_replica() {
     let bed = Bed::with_lease("sweep_contact", Duration::from_secs(1)).await;
-    let team = bed.team("team").await;
-    let ana = bed.user(&team, "ana").await;
-    bed.token(&team, &ana, "github").await;
+    let (team, ..) = bed.team_with_token().await;
     let replica = bed.replica().await;
     let mut broker = bed.broker(&replica, &team, "app").await;
     broker.granted("ana", "github").await;
@@ -131,9 +127,7 @@ async fn nothing_lapses_before_brokers_had_time_to_report_to_this_replica() {
 #[tokio::test]
 async fn one_incarnation_that_cannot_be_swept_does_not_stop_the_others() {
     let bed = Bed::with_lease("sweep_broken", Duration::from_secs(1)).await;
-    let team = bed.team("team").await;
-    let ana = bed.user(&team, "ana").await;
-    bed.token(&team, &ana, "github").await;
+    let (team, ..) = bed.team_with_token().await;
     let replica = bed.replica_with(quick()).await;
     let mut brokers = [
         bed.broker(&replica, &team, "app").await,
@@ -273,9 +267,7 @@ async fn who_comes_back_while_the_api_server_is_away_is_not_ended_for_it() {
         ..Settings::default()
     };
     let usual = bed.replica_with(settings).await;
-    let team = bed.team("team").await;
-    let ana = bed.user(&team, "ana").await;
-    bed.token(&team, &ana, "github").await;
+    let (team, ..) = bed.team_with_token().await;
     let pods = [Pod::new(&team, "app"), Pod::new(&team, "app")];
     let [mut stays, mut refused] = [
         Broker::connect(&usual, &bed.authority).await,

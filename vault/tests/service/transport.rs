@@ -267,9 +267,7 @@ async fn what_is_under_way_ends_well_when_a_replica_stops() {
         stages: gates.clone(),
         ..Settings::default()
     };
-    let team = bed.team("team").await;
-    let ana = bed.user(&team, "ana").await;
-    bed.token(&team, &ana, "github").await;
+    let (team, ..) = bed.team_with_token().await;
     let mut replica = bed.replica_with(settings).await;
     let broker = bed.broker(&replica, &team, "app").await;
     let (mut events, _) = broker.watch().await;

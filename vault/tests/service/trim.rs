@@ -22,9 +22,7 @@ fn busy() -> Settings {
 
 /// A broker for a user with a quota.
 async fn holder(bed: &Bed, limit: impl FnOnce(&UserSpec) -> QuotaSpec) -> (Replica, Broker) {
-    let team = bed.team("team").await;
-    let ana = bed.user(&team, "ana").await;
-    bed.token(&team, &ana, "github").await;
+    let (team, ana, _) = bed.team_with_token().await;
     bed.apply_quota(&team, &limit(&ana)).await;
     let replica = bed.replica_with(busy()).await;
     let broker = bed.broker(&replica, &team, "app").await;

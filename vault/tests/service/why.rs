@@ -188,9 +188,7 @@ async fn a_denial_is_recorded_once_however_often_its_report_comes() {
 async fn only_the_next_report_is_worth_finding_out_why() {
     let bed = Bed::new("why_number").await;
     let replica = bed.replica().await;
-    let team = bed.team("team").await;
-    let ana = bed.user(&team, "ana").await;
-    bed.token(&team, &ana, "github").await;
+    let (team, ..) = bed.team_with_token().await;
     // Whoever looks at it leaves a trace.
     bed.tamper("update token set provider = 'other'").await;
     let looked = "select count(*) from integrity_failure";

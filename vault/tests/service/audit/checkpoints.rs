@@ -1,15 +1,10 @@
 //! Checkpoints that are changed or removed, and a database that is set back.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use bursar_vault::Wrong;
 use jiff::SignedDuration;
 use jiff::civil::Date;
 
 use super::{Scene, another};
-use crate::retention::Off;
-use crate::support::try_open_at;
 
 #[tokio::test]
 async fn any_change_of_any_column_of_a_checkpoint_is_found() {
@@ -83,8 +78,7 @@ async fn a_checkpoint_is_without_heads_only_behind_a_boundary_of_its_day_and_the
     let heads =
         |number| format!("delete from checkpoint_head where TENANT and checkpoint_no = {number}");
     let tenant = scene.team.tenant.id();
-    let today = "select to_char(now() at time zone 'UTC', 'YYYY-MM-DD')";
-    let today: Date = scene.bed.texts(today).await[0].parse().unwrap();
+    let today = scene.bed.today().await;
     let bound = async |scene: &Scene, day: Date| {
         let controllers = &scene.bed.controllers;
         let bound = controllers.checkpoint_boundary(tenant, day).await.unwrap();
@@ -123,8 +117,7 @@ async fn a_checkpoint_is_without_heads_only_behind_a_boundary_of_its_day_and_the
 async fn a_checkpoint_under_a_clock_that_was_set_back_does_not_seem_to_be_behind_a_boundary() {
     let mut scene = Scene::new("audit_clock_back").await;
     let tenant = scene.team.tenant.id();
-    let today = "select to_char(now() at time zone 'UTC', 'YYYY-MM-DD')";
-    let today: Date = scene.bed.texts(today).await[0].parse().unwrap();
+    let today = scene.bed.today().await;
     // Checkpoint 3 is of in two days, and the next one of now.
     let other = "update checkpoint set checkpoint_time = TIME where not TENANT";
     let own = "update checkpoint set checkpoint_time = TIME where TENANT and checkpoint_no = 3";
@@ -138,11 +131,8 @@ async fn a_checkpoint_under_a_clock_that_was_set_back_does_not_seem_to_be_behind
         at(own, "(select checkpoint_time from kept)"),
     ];
     // The machine's clock is as far ahead.
-    let clock = Arc::new(Off(SignedDuration::from_hours(2 * 24)));
-    let url = &scene.bed.database.runtime_url;
-    let vault = try_open_at(url, Duration::from_secs(60), clock).await;
-    let vault = vault.unwrap();
-    let controllers = vault.controllers(vault.take_term().await.unwrap());
+    let days = SignedDuration::from_hours(2 * 24);
+    let controllers = scene.bed.controllers_off_by(days).await;
     scene.bed.tamper(&statements[0]).await;
     controllers.checkpoint_all().await.unwrap();
     for statement in &statements[1..4] {

@@ -1,17 +1,14 @@
 //! Chains, checkpoints and boundaries as they are written.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bursar_vault::{Category, VaultError, Wrong};
 use jiff::SignedDuration;
-use jiff::civil::Date;
 use tokio::sync::watch;
 use tonic::Code;
 
 use super::{Scene, holder};
-use crate::retention::Off;
-use crate::support::{Bed, try_open_at};
+use crate::support::Bed;
 
 #[tokio::test]
 async fn a_log_that_is_being_written_verifies() {
@@ -82,8 +79,7 @@ async fn a_checkpoint_is_written_only_when_a_chain_moved_and_only_by_the_leader(
 #[tokio::test]
 async fn a_chain_begins_behind_what_was_dropped_up_to_a_boundary() {
     let mut scene = Scene::new("audit_boundary").await;
-    let today = "select to_char(now() at time zone 'UTC', 'YYYY-MM-DD')";
-    let today: Date = scene.bed.texts(today).await[0].parse().unwrap();
+    let today = scene.bed.today().await;
     let controllers = &scene.bed.controllers;
     let tenant = scene.team.tenant.id();
     // Nothing was recorded up to yesterday.
@@ -124,19 +120,15 @@ async fn a_chain_begins_behind_what_was_dropped_up_to_a_boundary() {
 #[tokio::test]
 async fn a_boundary_that_goes_further_than_a_checkpoint_long_after_its_day_is_found() {
     let mut scene = Scene::new("audit_boundary_late").await;
-    let today = "select to_char(now() at time zone 'UTC', 'YYYY-MM-DD')";
-    let today: Date = scene.bed.texts(today).await[0].parse().unwrap();
+    let today = scene.bed.today().await;
     let tenant = scene.team.tenant.id();
     // The next checkpoint is later than this one of the other tenant.
     let ahead = "update checkpoint set checkpoint_time = now() + interval '4 days'
                  where not TENANT";
     scene.bed.tamper(&scene.filled(ahead)).await;
     // The machine's clock is as far ahead.
-    let clock = Arc::new(Off(SignedDuration::from_hours(4 * 24)));
-    let url = &scene.bed.database.runtime_url;
-    let vault = try_open_at(url, Duration::from_secs(60), clock).await;
-    let vault = vault.unwrap();
-    let controllers = vault.controllers(vault.take_term().await.unwrap());
+    let days = SignedDuration::from_hours(4 * 24);
+    let controllers = scene.bed.controllers_off_by(days).await;
     controllers.checkpoint_all().await.unwrap();
     let bound = controllers.checkpoint_boundary(tenant, today).await;
     assert_eq!(bound.unwrap(), 4);
@@ -199,12 +191,9 @@ async fn a_false_time_of_one_checkpoint_is_not_handed_on_to_others() {
 async fn no_checkpoint_is_written_by_a_clock_of_the_database_that_runs_ahead() {
     let mut scene = Scene::new("audit_clocks_apart").await;
     scene.holders[0].serve(1).await;
-    let url = &scene.bed.database.runtime_url;
     for (minutes, is_written) in [(-90, false), (-30, true)] {
-        let clock = Arc::new(Off(SignedDuration::from_mins(minutes)));
-        let vault = try_open_at(url, Duration::from_secs(60), clock).await;
-        let vault = vault.unwrap();
-        let controllers = vault.controllers(vault.take_term().await.unwrap());
+        let off = SignedDuration::from_mins(minutes);
+        let controllers = scene.bed.controllers_off_by(off).await;
         let written = controllers.checkpoint_all().await;
         match written {
             Err(VaultError::ClocksApart { .. }) => assert!(!is_written),

@@ -128,9 +128,7 @@ async fn limits_change_while_consumers_never_stop() {
 async fn a_quota_on_another_counter_takes_nothing_from_who_reads_and_holds_at_once() {
     let bed = Bed::new("own_no_recall").await;
     let replica = bed.replica().await;
-    let team = bed.team("team").await;
-    let ana = bed.user(&team, "ana").await;
-    bed.token(&team, &ana, "github").await;
+    let (team, ana, _) = bed.team_with_token().await;
     let mut broker = bed.broker(&replica, &team, "app").await;
     broker.granted("ana", "github").await;
     let (mut events, _) = broker.watch().await;

@@ -76,8 +76,6 @@ async fn denied(broker: &mut Broker, token: &str) -> Denied {
 
 /// `ana` with the token `github`, and a broker that may read it.
 async fn team(bed: &Bed) -> (Team, Subject) {
-    let team = bed.team("team").await;
-    let ana = bed.user(&team, "ana").await;
-    bed.token(&team, &ana, "github").await;
+    let (team, ana, _) = bed.team_with_token().await;
     (team, Subject::User(ana.uid))
 }

@@ -9,7 +9,8 @@ use bursar_wire::v1alpha1::grant_response::Answer;
 
 use super::{Obedient, UNBALANCED, team};
 use crate::support::broker::{Broker, served};
-use crate::support::{Bed, CHARGED, DEADLOCKS, quota, user};
+use crate::support::replica::Replica;
+use crate::support::{Bed, CHARGED, DEADLOCKS, Team, quota, user};
 
 #[tokio::test]
 async fn five_brokers_that_share_a_quota_read_just_as_often_as_it_says() {
@@ -44,9 +45,9 @@ async fn five_brokers_that_share_a_quota_read_just_as_often_as_it_says() {
     second.stop().await;
 }
 
-#[tokio::test]
-async fn what_a_killed_broker_may_have_used_stays_charged() {
-    let bed = Bed::with_lease("quota_killed", Duration::from_secs(1)).await;
+/// A quota of `ana`'s on so many reads, where what a killed broker holds soon lapses.
+async fn quickly_lapsing(hint: &str, units: i64) -> (Bed, Replica, Team) {
+    let bed = Bed::with_lease(hint, Duration::from_secs(1)).await;
     let quick = Settings {
         lapse_grace: Duration::from_secs(1),
         sweep_interval: Duration::from_millis(100),
@@ -54,7 +55,13 @@ async fn what_a_killed_broker_may_have_used_stays_charged() {
     };
     let replica = bed.replica_with(quick).await;
     let (team, ana) = team(&bed).await;
-    bed.apply_quota(&team, &quota("limit", ana, 100)).await;
+    bed.apply_quota(&team, &quota("limit", ana, units)).await;
+    (bed, replica, team)
+}
+
+#[tokio::test]
+async fn what_a_killed_broker_may_have_used_stays_charged() {
+    let (bed, replica, team) = quickly_lapsing("quota_killed", 100).await;
 
     let mut killed = bed.broker(&replica, &team, "app").await;
     let granted = killed.granted("ana", "github").await;
@@ -79,15 +86,7 @@ async fn what_a_killed_broker_may_have_used_stays_charged() {
 
 #[tokio::test]
 async fn after_a_lapse_a_service_accounts_counted_allowances_begin_with_one_access_and_double() {
-    let bed = Bed::with_lease("quota_slow_start", Duration::from_secs(1)).await;
-    let quick = Settings {
-        lapse_grace: Duration::from_secs(1),
-        sweep_interval: Duration::from_millis(100),
-        ..Settings::default()
-    };
-    let replica = bed.replica_with(quick).await;
-    let (team, ana) = team(&bed).await;
-    bed.apply_quota(&team, &quota("limit", ana, 10_000)).await;
+    let (bed, replica, team) = quickly_lapsing("quota_slow_start", 10_000).await;
     // Nobody counts what she reads.
     let bo = bed.user(&team, "bo").await;
     bed.token(&team, &bo, "slack").await;

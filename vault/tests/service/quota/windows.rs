@@ -2,22 +2,31 @@
 
 use std::num::NonZeroU32;
 
-use bursar_vault::QuotaState;
 use bursar_vault::rows::Window;
+use bursar_vault::{QuotaSpec, QuotaState};
 
 use super::{UNBALANCED, team};
-use crate::support::{Bed, quota};
+use crate::support::broker::Broker;
+use crate::support::replica::Replica;
+use crate::support::{Bed, Team, quota};
+
+/// A quota of `ana`'s on so many reads in each so many seconds, and a broker.
+async fn scene(bed: &Bed, units: i64, seconds: u32) -> (Team, QuotaSpec, Replica, Broker) {
+    let replica = bed.replica().await;
+    let (team, ana) = team(bed).await;
+    let limit = QuotaSpec {
+        window: Window::Period(NonZeroU32::new(seconds).unwrap()),
+        ..quota("limit", ana, units)
+    };
+    bed.apply_quota(&team, &limit).await;
+    let broker = bed.broker(&replica, &team, "app").await;
+    (team, limit, replica, broker)
+}
 
 #[tokio::test]
 async fn a_period_begins_anew_and_what_is_returned_goes_where_it_was_charged() {
     let bed = Bed::new("quota_period").await;
-    let replica = bed.replica().await;
-    let (team, ana) = team(&bed).await;
-    let mut limit = quota("limit", ana, 10);
-    limit.window = Window::Period(NonZeroU32::new(3_600).unwrap());
-    bed.apply_quota(&team, &limit).await;
-
-    let mut broker = bed.broker(&replica, &team, "app").await;
+    let (_, _, replica, mut broker) = scene(&bed, 10, 3_600).await;
     let first = broker.granted("ana", "github").await;
     let held = first.units;
     let mut rest = Vec::new();
@@ -55,12 +64,7 @@ async fn a_period_begins_anew_and_what_is_returned_goes_where_it_was_charged() {
 #[tokio::test]
 async fn an_allowance_ends_with_the_window_it_was_charged_to() {
     let bed = Bed::new("quota_window_end").await;
-    let replica = bed.replica().await;
-    let (team, ana) = team(&bed).await;
-    let mut limit = quota("limit", ana, 1_000);
-    limit.window = Window::Period(NonZeroU32::new(2).unwrap());
-    bed.apply_quota(&team, &limit).await;
-    let mut broker = bed.broker(&replica, &team, "app").await;
+    let (_, _, replica, mut broker) = scene(&bed, 1_000, 2).await;
     for _ in 0..5 {
         let granted = broker.granted("ana", "github").await;
         assert!(granted.expires_in_ms <= 2_000, "{}", granted.expires_in_ms);
@@ -75,12 +79,7 @@ async fn an_allowance_ends_with_the_window_it_was_charged_to() {
 #[tokio::test]
 async fn what_was_checked_is_what_is_charged_though_the_next_window_begins_meanwhile() {
     let bed = Bed::new("quota_meanwhile").await;
-    let replica = bed.replica().await;
-    let (team, ana) = team(&bed).await;
-    let mut limit = quota("limit", ana, 10);
-    limit.window = Window::Period(NonZeroU32::new(3_600).unwrap());
-    bed.apply_quota(&team, &limit).await;
-    let mut broker = bed.broker(&replica, &team, "app").await;
+    let (_, _, replica, mut broker) = scene(&bed, 10, 3_600).await;
     assert_eq!(broker.granted("ana", "github").await.units, 6);
 
     // The next grant has chosen its window and waits for it.
@@ -105,12 +104,7 @@ async fn what_was_checked_is_what_is_charged_though_the_next_window_begins_meanw
 #[tokio::test]
 async fn after_a_clock_was_set_back_the_status_tells_of_the_window_that_is_charged() {
     let bed = Bed::new("quota_set_back").await;
-    let replica = bed.replica().await;
-    let (team, ana) = team(&bed).await;
-    let mut limit = quota("limit", ana, 10);
-    limit.window = Window::Period(NonZeroU32::new(3_600).unwrap());
-    bed.apply_quota(&team, &limit).await;
-    let mut broker = bed.broker(&replica, &team, "app").await;
+    let (team, limit, replica, mut broker) = scene(&bed, 10, 3_600).await;
     broker.granted("ana", "github").await;
     let before = bed.apply_quota(&team, &limit).await;
     assert_eq!(before.used, Some(6));

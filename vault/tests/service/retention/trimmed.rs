@@ -1,8 +1,8 @@
 //! What told only of dropped records goes with them, and nothing else.
 
-use bursar_vault::{Anchor, Person, Wrong};
+use bursar_vault::{Anchor, Wrong};
 
-use super::{Bed, CHECKPOINTS, Reporting, served};
+use super::{Bed, CHECKPOINTS, Reporting, auditor, served, two_teams};
 
 const REGULAR_HEADS: &str = "select count(*) from checkpoint_head join checkpoint
                              using (tenant_id, checkpoint_no) where kind = 'Regular'";
@@ -34,10 +34,7 @@ impl Bed {
 async fn heads_of_dropped_records_go_and_those_of_later_ones_stay_and_are_missed() {
     let bed = Bed::new("trimmed").await;
     let replica = bed.replica().await;
-    let mut teams = [
-        Reporting::new(&bed, &replica, "one").await,
-        Reporting::new(&bed, &replica, "two").await,
-    ];
+    let mut teams = two_teams(&bed, &replica).await;
     for _ in 0..2 {
         for team in &mut teams {
             team.report().await;
@@ -117,11 +114,7 @@ async fn the_chain_of_a_run_that_is_gone_goes_and_the_one_of_people_stays() {
     let record = served(&granted, 1);
     gone.report(vec![record], vec![]).await.unwrap();
     team.report().await;
-    let person = Person {
-        namespace: "security".parse().unwrap(),
-        service_account_name: "auditor".parse().unwrap(),
-        name: "ana@example.com".parse().unwrap(),
-    };
+    let person = auditor();
     let vault = bed.controllers.vault();
     let recorded = vault.record_verification(&team.team.tenant, &person);
     recorded.await.unwrap();

@@ -19,6 +19,8 @@ use bursar_vault::{
     Clock, Controllers, Counter, OpenError, QUERY_LIMIT, QuotaId, QuotaSpec, QuotaState, Source,
     SystemClock, Tenant, TokenSpec, TokenState, UserSpec, Vault, VaultConfig,
 };
+use jiff::civil::Date;
+use jiff::{SignedDuration, Timestamp};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
@@ -67,9 +69,8 @@ impl Bed {
     pub(crate) async fn with_lease(hint: &str, lease: Duration) -> Self {
         let database = bursar_testbed::shared().database(hint).await.unwrap();
         let vault = open(&database.runtime_url, lease).await;
-        let term = vault.take_term().await.unwrap();
         Self {
-            controllers: vault.controllers(term),
+            controllers: next_leader(&vault).await,
             sql: PgPool::connect(&database.superuser_url).await.unwrap(),
             cluster: Arc::new(Cluster::new()),
             authority: Authority::new(),
@@ -80,10 +81,13 @@ impl Bed {
 
     /// The next leader's controllers, whose connections `shut_out` does not end.
     pub(crate) async fn controllers_elsewhere(&self) -> Controllers {
-        let vault = try_open(&self.database.superuser_url, self.lease).await;
-        let vault = vault.unwrap();
-        let term = vault.take_term().await.unwrap();
-        vault.controllers(term)
+        next_leader(&open(&self.database.superuser_url, self.lease).await).await
+    }
+
+    /// The next leader's controllers, on a machine whose clock is so far from the true time.
+    pub(crate) async fn controllers_off_by(&self, off: SignedDuration) -> Controllers {
+        let vault = try_open_at(&self.database.runtime_url, self.lease, Arc::new(Off(off)));
+        next_leader(&vault.await.unwrap()).await
     }
 
     pub(crate) async fn replica(&self) -> Replica {
@@ -127,6 +131,14 @@ impl Bed {
             namespace_uid: uid,
             tenant,
         }
+    }
+
+    /// A namespace with the user `ana`, and her token `github`.
+    pub(crate) async fn team_with_token(&self) -> (Team, UserSpec, TokenSpec) {
+        let team = self.team("team").await;
+        let ana = self.user(&team, "ana").await;
+        let github = self.token(&team, &ana, "github").await;
+        (team, ana, github)
     }
 
     /// A user that the service account `app` may act as.
@@ -265,6 +277,12 @@ impl Bed {
             .unwrap_or_else(|error| panic!("{query}: {error}"))
     }
 
+    /// The database's day, in UTC.
+    pub(crate) async fn today(&self) -> Date {
+        let today = "select to_char(now() at time zone 'UTC', 'YYYY-MM-DD')";
+        self.texts(today).await[0].parse().unwrap()
+    }
+
     /// Somebody with the vault's own role.
     pub(crate) async fn intruder(&self) -> PgConnection {
         let url = &self.database.runtime_url;
@@ -302,6 +320,20 @@ impl Bed {
     }
 }
 
+async fn next_leader(vault: &Vault) -> Controllers {
+    vault.controllers(vault.take_term().await.unwrap())
+}
+
+/// A machine whose clock is so far from the true time.
+struct Off(SignedDuration);
+
+impl Clock for Off {
+    #[expect(clippy::disallowed_methods, reason = "the true time is the machine's")]
+    fn now(&self) -> Timestamp {
+        Timestamp::now() + self.0
+    }
+}
+
 async fn open(url: &str, lease: Duration) -> Vault {
     try_open(url, lease).await.unwrap()
 }
@@ -311,7 +343,7 @@ async fn try_open(url: &str, lease: Duration) -> Result<Vault, OpenError> {
 }
 
 /// On a machine with that clock.
-pub(crate) async fn try_open_at(
+async fn try_open_at(
     url: &str,
     lease: Duration,
     clock: Arc<dyn Clock>,
