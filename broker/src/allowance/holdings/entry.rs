@@ -7,7 +7,7 @@ use hyper::body::Bytes;
 use tokio::sync::watch;
 
 use super::Outcome;
-use crate::allowance::grant::{Access, Allowance, Unserved};
+use crate::allowance::held::{Access, Allowance, Unserved};
 use crate::allowance::ledger::Ledger;
 use crate::clock::{BootTime, Clock};
 
