@@ -43,7 +43,7 @@ const LATELY: Duration = Duration::from_secs(30);
 #[derive(Default)]
 pub(crate) struct Holdings {
     entries: HashMap<EntryKey, Entry>,
-    /// When the use of keys began last.
+    /// Keys whose use began lately, and when; the sweep forgets them.
     lately: HashMap<EntryKey, BootTime>,
     denials: Denials,
     queue: GrantQueue,
@@ -129,8 +129,7 @@ impl Holdings {
     /// The use of a key begins. Whoever looks at who uses what should not have to wait
     /// for long.
     fn began(&mut self, key: &EntryKey, now: BootTime) {
-        let before = self.lately.insert(key.clone(), now);
-        if before.is_none_or(|before| now.since(before) >= LATELY) {
+        if self.lately.insert(key.clone(), now).is_none() {
             self.report_soon.notify_one();
         }
     }
@@ -154,7 +153,7 @@ impl Holdings {
         }
         let ids: HashSet<&str> = ids.iter().map(String::as_str).collect();
         for entry in self.entries.values_mut() {
-            entry.supersede(&ids, &mut self.ledger);
+            entry.supersede(&ids, now, &mut self.ledger);
         }
         self.renew_superseded(now);
     }
