@@ -9,7 +9,7 @@ use bursar_wire::v1alpha1::Denial;
 use http::HeaderMap;
 use tokio::sync::{Notify, Semaphore};
 
-use crate::allowance::grant::Access;
+use crate::allowance::held::Access;
 use crate::allowance::holdings::{Holdings, Served};
 use crate::allowance::key::EntryKey;
 use crate::clock::{BootTime, Clock, UnixMillis};

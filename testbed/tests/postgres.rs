@@ -6,12 +6,13 @@
     reason = "a test fails by panicking"
 )]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
-use bursar_testbed::{Folder, Postgres, Server, shared, until};
+use bursar_testbed::{Database, Folder, Postgres, Server, shared, until};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{Connection, PgConnection};
 
@@ -89,6 +90,62 @@ async fn the_owner_of_a_database_has_no_rights_on_the_server() {
 
     // insufficient_privilege
     assert_eq!(code(&error), "42501");
+}
+
+/// What a database has: each thing with its owner, and who may do what with it.
+async fn contents(database: &Database) -> BTreeSet<String> {
+    let mut connection = PgConnection::connect(&database.superuser_url)
+        .await
+        .unwrap();
+    let contents: Vec<String> = sqlx::query_scalar(
+        "with ours as (
+             select oid, nspname, nspowner, nspacl from pg_namespace
+             where not starts_with(nspname, 'pg_') and nspname <> 'information_schema')
+         select concat_ws(' ', 'database', datdba::regrole, datacl,
+                 (select array_agg(setconfig) from pg_db_role_setting where setdatabase = d.oid))
+             from pg_database d where datname = current_database()
+         union all select concat_ws(' ', 'schema', nspname, nspowner::regrole, nspacl) from ours
+         union all select concat_ws(' ', 'relation', c.oid::regclass, relkind, relowner::regrole,
+                 relacl, relpersistence, relrowsecurity, reloptions)
+             from pg_class c join ours on relnamespace = ours.oid
+         union all select concat_ws(' ', 'column', attrelid::regclass, attname, attacl)
+             from pg_attribute join pg_class c on attrelid = c.oid join ours on relnamespace = ours.oid
+             where attnum > 0
+         union all select concat_ws(' ', 'function', p.oid::regprocedure, proowner::regrole, proacl,
+                 prosecdef, proconfig, md5(prosrc))
+             from pg_proc p join ours on pronamespace = ours.oid
+         union all select concat_ws(' ', 'type', t.oid::regtype, typowner::regrole, typacl)
+             from pg_type t join ours on typnamespace = ours.oid
+         union all select concat_ws(' ', 'default', defaclrole::regrole, defaclobjtype, defaclacl)
+             from pg_default_acl",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    let named = |line: &String| {
+        line.replace(&database.runtime_role, "RUNTIME")
+            .replace(&database.name, "OWNER")
+    };
+    contents.iter().map(named).collect()
+}
+
+#[tokio::test]
+async fn a_migrated_database_is_as_if_its_owner_had_migrated_it() {
+    let testbed = shared();
+    let migrated = testbed.empty_database("by_its_owner").await.unwrap();
+    let mut owner = PgConnection::connect(&migrated.owner_url).await.unwrap();
+    let migrations = sqlx::migrate!("../migrations");
+    migrations.run(&mut owner).await.unwrap();
+    sqlx::query("select grant_runtime($1::text::name)")
+        .bind(&migrated.runtime_role)
+        .execute(&mut owner)
+        .await
+        .unwrap();
+    let copied = testbed.database("copied").await.unwrap();
+    let (copied, migrated) = (contents(&copied).await, contents(&migrated).await);
+    assert!(migrated.len() > 100, "{migrated:#?}");
+    let differences: Vec<_> = copied.symmetric_difference(&migrated).collect();
+    assert!(differences.is_empty(), "{differences:#?}");
 }
 
 async fn count(server: &Server) -> i64 {

@@ -7,7 +7,7 @@ use bursar_wire::digest::report_digest;
 use bursar_wire::v1alpha1::{AccessRecord, Denial, ReportRequest};
 use bursar_wire::{DENIALS_AN_HOUR, LARGEST_REPORT};
 
-use super::grant::Allowance;
+use super::held::Allowance;
 use super::notes::Notes;
 
 /// Records in one batch.

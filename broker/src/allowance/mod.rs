@@ -4,6 +4,7 @@
 pub(crate) mod answer;
 pub(crate) mod denials;
 pub(crate) mod grant;
+pub(crate) mod held;
 pub(crate) mod holdings;
 pub(crate) mod key;
 pub(crate) mod lease;

@@ -9,7 +9,7 @@ use bursar_seal::{
 };
 use bursar_wire::v1alpha1::Granted;
 
-use super::grant::Access;
+use super::held::Access;
 use crate::clock::{BootTime, Clock, UnixMillis};
 
 /// A clock that the test moves.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bursar_broker::clock::{Clock, SystemClock};
-use bursar_broker::{Args, Sidecar, SidecarError};
+use bursar_broker::{Args, Sidecar};
 use bursar_seal::{RootKey, RootKeyVersion, RootKeys, Secret, SystemRandom, TokenId};
 use bursar_testbed::Database;
 use bursar_vault::rows::{Consumer, DeletionPolicy, Enforcement, Role, Subject, Window};
@@ -20,17 +20,16 @@ use bursar_wire::tls;
 use clap::Parser as _;
 use futures::future::BoxFuture;
 use prometheus_client::registry::Registry;
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::{AssertSqlSafe, PgPool};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};
-use tokio::task::{JoinHandle, spawn_local};
 use uuid::Uuid;
 
+use crate::broker::Broker;
 use crate::support::certificates::Certificates;
-use crate::support::http::{Answer, request, send};
 use crate::support::issuer::{
     ISSUER, Issuer, NAMESPACE, POD_NAME, POD_UID, SERVICE_ACCOUNT, good_claims,
 };
@@ -83,14 +82,6 @@ pub(crate) struct Bed {
     vault_address: SocketAddr,
     lease: Duration,
     folder: TempDir,
-}
-
-/// A running broker.
-pub(crate) struct Broker {
-    address: SocketAddr,
-    jwt: String,
-    stop: oneshot::Sender<()>,
-    running: JoinHandle<Result<(), SidecarError>>,
 }
 
 impl Bed {
@@ -186,23 +177,8 @@ impl Bed {
         ]);
         let sidecar = Sidecar::bind(&args, clock, Box::new(SystemRandom));
         let sidecar = sidecar.await.unwrap();
-        let (address, admin) = (sidecar.addresses()[0], sidecar.admin_address());
-        let (stop, stopped) = oneshot::channel::<()>();
-        let running = spawn_local(sidecar.run(async { drop(stopped.await) }));
-        let ready = request("GET", "/readyz", &[("Host", "localhost")], "");
-        until("the broker is ready", async || {
-            send(admin, &ready).await.status == 200
-        })
-        .await;
-        let jwt = self
-            .issuer
-            .token(&good_claims(SystemClock.wall().seconds()));
-        Broker {
-            address,
-            jwt,
-            stop,
-            running,
-        }
+        let jwt = good_claims(SystemClock.wall().seconds());
+        Broker::start(sidecar, self.issuer.token(&jwt)).await
     }
 
     /// A user that the pod's service account may act as.
@@ -343,65 +319,6 @@ impl Bed {
             .execute(&self.sql)
             .await
             .unwrap();
-    }
-}
-
-impl Broker {
-    pub(crate) async fn access(&self, user: &str, token: Option<&str>) -> Answer {
-        self.access_for(user, token, "nightly sync").await
-    }
-
-    pub(crate) async fn access_for(
-        &self,
-        user: &str,
-        token: Option<&str>,
-        purpose: &str,
-    ) -> Answer {
-        let mut body = json!({"user_id": user, "app_name": "ci", "purpose": purpose});
-        if let Some(token) = token {
-            body["token"] = token.into();
-        }
-        let bearer = format!("Bearer {}", self.jwt);
-        let headers = [
-            ("Host", "localhost"),
-            ("Content-Type", "application/json"),
-            ("Authorization", &*bearer),
-        ];
-        send(
-            self.address,
-            &request("POST", "/v1/tokens/access", &headers, &body.to_string()),
-        )
-        .await
-    }
-
-    pub(crate) async fn value(&self, user: &str, token: &str) -> Option<String> {
-        let answer = self.access(user, Some(token)).await;
-        let document: Value = answer.json();
-        (answer.status == 200).then(|| document["token"].as_str().unwrap().to_owned())
-    }
-
-    pub(crate) async fn status(&self, user: &str) -> Answer {
-        let bearer = format!("Bearer {}", self.jwt);
-        let headers = [("Host", "localhost"), ("Authorization", &*bearer)];
-        let path = format!("/v1/tokens/status/{user}");
-        send(self.address, &request("GET", &path, &headers, "")).await
-    }
-
-    /// Takes or gives back one unit of a counter of the workload's own.
-    pub(crate) async fn count(&self, user: &str, counter: &str, call: &str, key: &str) -> Answer {
-        let bearer = format!("Bearer {}", self.jwt);
-        let headers = [
-            ("Host", "localhost"),
-            ("Idempotency-Key", key),
-            ("Authorization", &*bearer),
-        ];
-        let path = format!("/v1/quotas/{user}/{counter}/{call}");
-        send(self.address, &request("POST", &path, &headers, "")).await
-    }
-
-    pub(crate) async fn drain(self) {
-        drop(self.stop);
-        self.running.await.unwrap().unwrap();
     }
 }
 

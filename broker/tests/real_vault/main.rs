@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bed;
+mod broker;
 mod quotas;
 mod refusals;
 #[path = "../support/mod.rs"]
@@ -15,7 +16,8 @@ use bursar_seal::TokenVersion;
 use futures::future::join_all;
 use tokio::task::LocalSet;
 
-use bed::{Bed, Broker, Replica};
+use bed::{Bed, Replica};
+use broker::Broker;
 use support::until;
 
 const MINUTE: Duration = Duration::from_secs(60);

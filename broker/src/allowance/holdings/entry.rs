@@ -7,7 +7,7 @@ use hyper::body::Bytes;
 use tokio::sync::watch;
 
 use super::Outcome;
-use crate::allowance::grant::{Access, Allowance, Unserved};
+use crate::allowance::held::{Access, Allowance, Unserved};
 use crate::allowance::ledger::Ledger;
 use crate::clock::{BootTime, Clock};
 
@@ -38,10 +38,7 @@ impl Entry {
             if served != Err(Unserved::Exhausted) || self.next.is_none() {
                 return served;
             }
-            self.go_on(ledger);
-            if let Some(allowance) = &mut self.serving {
-                allowance.begin(access.boot);
-            }
+            self.go_on(access.boot, ledger);
         }
         Err(Unserved::Exhausted)
     }
@@ -90,7 +87,7 @@ impl Entry {
     }
 
     /// Newer versions of these exist. They are served until those are here.
-    pub(super) fn supersede(&mut self, ids: &HashSet<&str>, ledger: &mut Ledger) {
+    pub(super) fn supersede(&mut self, ids: &HashSet<&str>, now: BootTime, ledger: &mut Ledger) {
         for allowance in self.held_mut() {
             if ids.contains(allowance.id()) {
                 allowance.superseded = true;
@@ -98,7 +95,7 @@ impl Entry {
         }
         let is_superseded = |held: &Option<Allowance>| held.as_ref().map(|held| held.superseded);
         if is_superseded(&self.serving) == Some(true) && is_superseded(&self.next) == Some(false) {
-            self.go_on(ledger);
+            self.go_on(now, ledger);
         }
     }
 
@@ -132,10 +129,14 @@ impl Entry {
         self.serving.is_none() && self.ask.is_none()
     }
 
-    fn go_on(&mut self, ledger: &mut Ledger) {
-        if let Some(used_up) = self.serving.take() {
-            ledger.end(used_up);
+    /// Ends the first and begins the next.
+    fn go_on(&mut self, now: BootTime, ledger: &mut Ledger) {
+        if let Some(first) = self.serving.take() {
+            ledger.end(first);
         }
         self.serving = self.next.take();
+        if let Some(allowance) = &mut self.serving {
+            allowance.begin(now);
+        }
     }
 }

@@ -8,12 +8,13 @@
 
 use std::time::Duration;
 
+use bursar_testbed::Dice;
 use bursar_wire::v1alpha1::grant_response::Answer;
 use bursar_wire::v1alpha1::{GrantRequest, Granted};
-
 use serde_json::Value;
 use tokio::sync::watch;
 
+use super::entry::Entry;
 use super::model_vault::ModelVault;
 use super::{Holdings, Outcome, Served};
 use crate::allowance::denials::Denial;
@@ -23,19 +24,6 @@ use crate::clock::Clock as _;
 
 const SEEDS: u64 = 2_000;
 const STEPS: usize = 150;
-
-/// A sequence of numbers that a seed fixes (SplitMix64).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % sides
-    }
-}
 
 /// The vault, the broker, and what is on its way between them.
 struct Model {
@@ -53,11 +41,15 @@ struct Model {
     served: u64,
     recorded: u64,
     lost: u64,
+    /// Steps that found a successor waiting for its turn.
+    waited: u64,
 }
 
 impl Model {
     fn step(&mut self) {
-        match self.dice.roll(20) {
+        let successor = |entry: &Entry| entry.held().count() > 1;
+        self.waited += u64::from(self.holdings.entries.values().any(successor));
+        match self.dice.below(20) {
             0..=8 => self.serve(),
             9..=11 => self.ask(),
             12 => self.late_call_arrives(),
@@ -65,10 +57,10 @@ impl Model {
             15 => self.recall(),
             16 => self.supersede(),
             17 => {
-                let seconds = self.dice.roll(30);
+                let seconds = self.dice.between(0, 29);
                 self.clock.advance(Duration::from_secs(seconds));
             }
-            18 => match self.roll(4) {
+            18 => match self.dice.below(4) {
                 0 => self.holdings.detached(false),
                 1 => self.holdings.detached(true),
                 _ => self.holdings.attached(self.clock.boot()),
@@ -77,19 +69,15 @@ impl Model {
                 self.vault.revoked = false;
                 self.holdings.forget_denials();
                 self.holdings.sweep(self.clock.boot());
-                if self.dice.roll(5) == 0 {
+                if self.dice.one_in(5) {
                     self.fence();
                 }
             }
         }
     }
 
-    fn roll(&mut self, sides: usize) -> usize {
-        usize::try_from(self.dice.roll(sides as u64)).unwrap()
-    }
-
     fn serve(&mut self) {
-        let key = self.keys[self.roll(3)].clone();
+        let key = self.keys[self.dice.below(3)].clone();
         let now = self.clock.boot();
         match self.holdings.serve(&key, access(&self.clock), &self.clock) {
             Served::Body(body) => {
@@ -104,7 +92,7 @@ impl Model {
             Served::Refused(_) | Served::VaultAway => {}
         }
         // Now and then all who wait give up.
-        if self.dice.roll(30) == 0 {
+        if self.dice.one_in(30) {
             self.waiting.clear();
         }
     }
@@ -118,7 +106,7 @@ impl Model {
         let Some(request) = self.holdings.next_grant(now) else {
             return;
         };
-        match self.roll(8) {
+        match self.dice.below(8) {
             // It broke off on its way there, and arrives at any time, or never.
             0 | 1 => {
                 self.late.push(request);
@@ -149,8 +137,8 @@ impl Model {
         if self.late.is_empty() {
             return;
         }
-        let n = self.roll(self.late.len());
-        let request = match self.roll(2) {
+        let n = self.dice.below(self.late.len());
+        let request = match self.dice.below(2) {
             0 => self.late[n].clone(),
             _ => self.late.swap_remove(n),
         };
@@ -159,7 +147,7 @@ impl Model {
 
     fn answer_arrives(&mut self) {
         if let Some(answer) = self.answer.take() {
-            let jitter = u8::try_from(self.dice.roll(256)).unwrap();
+            let jitter = u8::try_from(self.dice.below(256)).unwrap();
             self.holdings
                 .settle(Some(answer), tenant(), jitter, self.clock.boot());
         }
@@ -171,15 +159,20 @@ impl Model {
             return;
         };
         self.vault.report(&batch);
-        if self.dice.roll(3) > 0 {
+        if !self.dice.one_in(3) {
             self.holdings.acknowledge(batch.seq);
         }
     }
 
-    /// Everything is revoked; the event overtakes the answer under way.
+    /// Everything is revoked, or others need what one allowance holds; the event
+    /// overtakes the answer under way.
     fn recall(&mut self) {
-        self.vault.revoked = self.dice.roll(2) == 0;
-        let ids = self.vault.open();
+        let mut ids = self.vault.open();
+        if self.dice.one_in(2) {
+            self.vault.revoked = self.dice.one_in(2);
+        } else if !ids.is_empty() {
+            ids = vec![ids.swap_remove(self.dice.below(ids.len()))];
+        }
         for id in &ids {
             self.vault.allowances.get_mut(id).unwrap().recalled = true;
         }
@@ -190,7 +183,7 @@ impl Model {
     fn supersede(&mut self) {
         let open = self.vault.open();
         if !open.is_empty() {
-            let id = open[self.roll(open.len())].clone();
+            let id = open[self.dice.below(open.len())].clone();
             self.holdings.supersede(&[id], self.clock.boot());
         }
     }
@@ -209,7 +202,7 @@ impl Model {
         self.holdings.close();
         while !self.holdings.is_settled() {
             self.clock.advance(Duration::from_secs(1));
-            match self.dice.roll(3) {
+            match self.dice.below(3) {
                 0 => self.ask(),
                 1 => self.report(),
                 _ => self.late_call_arrives(),
@@ -232,13 +225,14 @@ impl Model {
     }
 }
 
-/// Runs one schedule; returns how many accesses it served.
-fn run(seed: u64, sealed: &Granted) -> u64 {
+/// Runs one schedule; returns how many accesses it served, and how many of its steps
+/// found a successor waiting for its turn.
+fn run(seed: u64, sealed: &Granted) -> (u64, u64) {
     let mut holdings = Holdings::default();
     let clock = ManualClock::new();
     holdings.attached(clock.boot());
     let mut model = Model {
-        dice: Dice(seed),
+        dice: Dice::new(seed),
         clock,
         vault: ModelVault::default(),
         holdings,
@@ -250,25 +244,27 @@ fn run(seed: u64, sealed: &Granted) -> u64 {
         served: 0,
         recorded: 0,
         lost: 0,
+        waited: 0,
     };
     for _ in 0..STEPS {
         model.step();
     }
     model.end();
-    model.served
+    (model.served, model.waited)
 }
 
 #[test]
 fn in_every_schedule_each_access_is_granted_and_recorded_exactly_once() {
     let sealed = granted("", 1, b"s3cret");
-    let mut served = 0;
+    let mut sums = (0, 0);
     for seed in 0..SEEDS {
         let schedule = || run(seed, &sealed);
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(schedule)) {
-            Ok(count) => served += count,
+            Ok((served, waited)) => sums = (sums.0 + served, sums.1 + waited),
             Err(_) => panic!("the schedule of seed {seed} failed, see above"),
         }
     }
     // The schedules do what they are about.
-    assert!(served > 5 * SEEDS, "{served}");
+    let (served, waited) = sums;
+    assert!(served > 5 * SEEDS && waited > SEEDS / 10, "{sums:?}");
 }

@@ -98,6 +98,8 @@ impl ModelVault {
                 provider: id.clone(),
                 allowance_id: id,
                 units,
+                // Quotas count some tokens' accesses and not others'.
+                counted: request.token.as_deref() != Some("c"),
                 ..sealed.clone()
             })
         };

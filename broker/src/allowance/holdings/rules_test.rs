@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use bursar_wire::v1alpha1::grant_response::Answer;
-use bursar_wire::v1alpha1::{AskAgain, denied};
+use bursar_wire::v1alpha1::{self, AskAgain, denied};
+use futures::FutureExt as _;
 
 use super::scene::{Scene, counted, ids};
-use super::{Outcome, Served};
+use super::{LATELY, Outcome, Served};
 use crate::allowance::denials::Denial;
 use crate::allowance::key::EntryKey;
 use crate::allowance::testing::granted;
@@ -261,4 +262,41 @@ fn who_came_while_a_renewal_found_a_quota_used_up_asks_again() {
     assert!(matches!(*waiting.borrow(), Some(Outcome::LookAgain)));
     let _again = scene.asked();
     assert_eq!(scene.next_grant().unwrap().waiting, 1);
+}
+
+/// Whether a report should be sent soon; asks once.
+fn reports_soon(scene: &Scene) -> bool {
+    let soon = scene.holdings.report_soon();
+    soon.notified().now_or_never().is_some()
+}
+
+#[test]
+fn a_key_whose_use_begins_again_is_no_news() {
+    let mut scene = Scene::new();
+    for (id, is_news) in [("a1", true), ("a2", false), ("a3", false)] {
+        scene.hold(counted(id, 1));
+        assert!(scene.value().is_some());
+        assert_eq!(reports_soon(&scene), is_news, "{id}");
+        scene.clock.advance(Duration::from_secs(3));
+        scene.holdings.sweep(scene.clock.boot());
+        assert_eq!(scene.holdings.allowances(), 0, "it was given back");
+    }
+    scene.clock.advance(LATELY);
+    scene.holdings.sweep(scene.clock.boot());
+    scene.hold(granted("a4", 5, b"s3cret"));
+    assert!(scene.value().is_some());
+    assert!(reports_soon(&scene));
+    // Nor one that goes on.
+    scene.clock.advance(LATELY);
+    scene.holdings.sweep(scene.clock.boot());
+    assert!(scene.value().is_some());
+    assert!(!reports_soon(&scene));
+}
+
+#[test]
+fn a_refused_call_is_told_soon() {
+    let mut scene = Scene::new();
+    assert!(!reports_soon(&scene));
+    scene.holdings.note_denial(v1alpha1::Denial::default());
+    assert!(reports_soon(&scene));
 }

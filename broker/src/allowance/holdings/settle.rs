@@ -8,7 +8,8 @@ use zeroize::Zeroize as _;
 use super::entry::Entry;
 use super::{Holdings, Outcome};
 use crate::allowance::denials::Denial;
-use crate::allowance::grant::{Allowance, Asked};
+use crate::allowance::grant::Grant;
+use crate::allowance::held::{Allowance, Asked};
 use crate::allowance::key::EntryKey;
 use crate::allowance::queue::InDoubt;
 use crate::clock::BootTime;
@@ -83,15 +84,14 @@ impl Holdings {
             self.ledger.end_unused(id);
             return Outcome::LookAgain;
         }
-        let request = Asked {
-            tenant,
-            user_id: asked.key.user_id(),
-            sent: asked.sent,
-            jitter,
-            answered: now,
-        };
-        match Allowance::new(granted, &request, &mut self.scratch) {
-            Ok(mut allowance) => {
+        match Grant::new(granted, tenant, asked.key.user_id(), &mut self.scratch) {
+            Ok(grant) => {
+                let when = Asked {
+                    sent: asked.sent,
+                    answered: now,
+                    jitter,
+                };
+                let mut allowance = Allowance::new(grant, &when);
                 allowance.superseded = asked.superseded.has(&id);
                 let entry = self.entries.entry(asked.key.clone()).or_default();
                 entry.take(allowance, &mut self.ledger);

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use bursar_seal::TokenVersion;
-use bursar_wire::v1alpha1::Granted;
 use bursar_wire::v1alpha1::grant_response::Answer;
-use futures::FutureExt as _;
+use bursar_wire::v1alpha1::{Granted, denied};
 
-use super::LATELY;
 use super::scene::{Scene, counted, ids};
+use crate::allowance::denials::Generation;
+use crate::allowance::queue::Ask;
 use crate::allowance::testing::{granted, granted_version};
 use crate::clock::Clock as _;
 
@@ -24,15 +24,6 @@ impl Scene {
         assert!(self.values(3).iter().all(Option::is_some));
         self.next_grant().unwrap();
         self.settle(Answer::Granted(granted));
-    }
-
-    /// Whether a report should be sent soon; asks once.
-    fn reports_soon(&self) -> bool {
-        self.holdings
-            .report_soon()
-            .notified()
-            .now_or_never()
-            .is_some()
     }
 }
 
@@ -123,29 +114,82 @@ fn both_go_back_when_nobody_uses_the_first() {
 }
 
 #[test]
-fn a_key_whose_use_begins_again_is_no_news() {
+fn what_is_left_when_the_lease_of_the_first_ends_is_not_served() {
     let mut scene = Scene::new();
-    for (id, is_news) in [("a1", true), ("a2", false), ("a3", false)] {
-        scene.hold(counted(id, 1));
-        assert!(scene.value().is_some());
-        assert_eq!(scene.reports_soon(), is_news, "{id}");
-        scene.clock.advance(Duration::from_secs(3));
-        scene.holdings.sweep(scene.clock.boot());
-        assert_eq!(scene.holdings.allowances(), 0, "it was given back");
-    }
-    scene.clock.advance(LATELY);
-    scene.holdings.sweep(scene.clock.boot());
-    scene.hold(counted("a4", 1));
+    scene.hold(counted("a1", 4));
+    scene.clock.advance(Duration::from_secs(40));
     assert!(scene.value().is_some());
-    assert!(scene.reports_soon());
+    scene.next_grant().unwrap();
+    scene.settle(Answer::Granted(counted("a2", 4)));
+    scene.clock.advance(Duration::from_secs(20));
+    assert!(scene.value().is_some());
+    assert_eq!(scene.report(), (2, ids(&["a1"])));
+    assert_eq!(scene.values(4).iter().flatten().count(), 3);
 }
 
 #[test]
-fn a_refused_call_is_told_soon() {
+fn a_successor_that_is_up_to_date_takes_the_place_of_a_superseded_first_at_once() {
     let mut scene = Scene::new();
-    assert!(!scene.reports_soon());
+    scene.hold_both(counted("a2", 4));
+    scene.holdings.supersede(&ids(&["a1"]), scene.clock.boot());
+    assert_eq!(scene.next_grant(), None, "the successor is the newer one");
+    assert_eq!(scene.report(), (3, ids(&["a1"])));
+    assert!(scene.value().is_some());
+}
+
+#[test]
+fn when_both_are_superseded_both_make_way_for_the_third() {
+    let mut scene = Scene::new();
+    scene.hold_both(counted("a2", 4));
+    let both = ids(&["a1", "a2"]);
+    scene.holdings.supersede(&both, scene.clock.boot());
+    assert!(scene.next_grant().is_some());
+    assert_eq!(scene.holdings.allowances(), 2, "until it is here");
+    scene.settle(Answer::Granted(counted("a3", 4)));
+    assert_eq!(scene.report(), (3, both));
+    assert_eq!(scene.holdings.allowances(), 1);
+}
+
+#[test]
+fn a_successor_that_another_takes_the_place_of_goes_back() {
+    let mut scene = Scene::new();
+    scene.hold_both(counted("a2", 4));
+    let ask = Ask {
+        want: 4,
+        waiting: 0,
+    };
+    let (key, now) = (scene.key.clone(), scene.clock.boot());
     scene
         .holdings
-        .note_denial(bursar_wire::v1alpha1::Denial::default());
-    assert!(scene.reports_soon());
+        .queue
+        .begin(key, ask, Generation::default(), now);
+    scene.settle(Answer::Granted(counted("a3", 4)));
+    assert_eq!(scene.report(), (3, ids(&["a2"])));
+    assert_eq!(scene.values(6).iter().flatten().count(), 5);
+}
+
+#[test]
+fn a_denial_ends_both() {
+    let mut scene = Scene::new();
+    scene.hold_both(counted("a2", 4));
+    let both = ids(&["a1", "a2"]);
+    scene.holdings.supersede(&both, scene.clock.boot());
+    scene.next_grant().unwrap();
+    scene.deny(denied::Code::Revoked);
+    assert_eq!(scene.report(), (3, both));
+}
+
+#[test]
+fn both_are_void_in_a_new_incarnation() {
+    let mut scene = Scene::new();
+    scene.hold_both(counted("a2", 4));
+    // Something is asked for, so the entry itself stays.
+    let both = ids(&["a1", "a2"]);
+    scene.holdings.supersede(&both, scene.clock.boot());
+    assert_eq!(scene.holdings.start_over(), 3);
+    assert_eq!(scene.holdings.allowances(), 0);
+    let _waiting = scene.asked();
+    scene.next_grant().unwrap();
+    scene.settle(Answer::Granted(counted("a3", 4)));
+    assert_eq!(scene.report(), (0, ids(&[])));
 }
