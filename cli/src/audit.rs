@@ -13,6 +13,7 @@ use crate::args::{Filter, Output, Show};
 use crate::error::CliError;
 use crate::patience::Patience;
 use crate::table;
+use crate::unread::remark;
 use crate::vault::Vault;
 
 /// Records without a limit of one's own, where not all are printed.
@@ -45,7 +46,9 @@ pub(crate) async fn run(
             let (records, more) = newest(vault, query, limit).await?;
             print(&records, output, out)?;
             if more && show.limit.is_none() {
-                eprintln!("The newest {limit}; --limit or -o jsonl shows more.");
+                remark(format_args!(
+                    "The newest {limit}; --limit or -o jsonl shows more."
+                ));
             }
         }
     }
@@ -147,9 +150,11 @@ fn print(records: &[AccessRecord], output: Output, out: &mut dyn Write) -> Resul
         Output::Table => {
             table::print(records, out)?;
             if records.is_empty() {
-                eprintln!("No records.");
+                remark(format_args!("No records."));
             } else {
-                eprintln!("* as claimed by the application, or of people by themselves");
+                remark(format_args!(
+                    "* as claimed by the application, or of people by themselves"
+                ));
             }
         }
         Output::Json => {

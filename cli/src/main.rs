@@ -1,6 +1,6 @@
 //! Wires the command: its arguments, the machine's clock, and standard output.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write, stderr};
 use std::process::ExitCode;
 
 use bursar_cli::{Args, CliError, run};
@@ -20,7 +20,8 @@ async fn main() -> ExitCode {
         // Whoever reads a listing has seen enough.
         Err(CliError::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("kubectl-bursar: {error}");
+            // Not eprintln: where nobody reads that, it would change the exit code.
+            let _ = writeln!(stderr(), "kubectl-bursar: {error}");
             failure
         }
     }

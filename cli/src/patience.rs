@@ -7,6 +7,7 @@ use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
 use tokio::time::Instant;
 
 use crate::error::CliError;
+use crate::unread::remark;
 
 /// How long tries are begun for.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -73,7 +74,7 @@ impl Patience {
                     error,
                     again: Some(pause),
                 }) if Instant::now() + pause < self.until => {
-                    eprintln!("{error}; trying again");
+                    remark(format_args!("{error}; trying again"));
                     tokio::time::sleep(pause).await;
                 }
                 Err(failure) => return Err(failure.error),
@@ -107,7 +108,8 @@ impl Failure {
         let passes = matches!(status.as_u16(), 429 | 502 | 503 | 504);
         let seconds = headers.get(RETRY_AFTER);
         let seconds = seconds.and_then(|value| value.to_str().ok()?.parse().ok());
-        let pause = seconds.map_or(PAUSE, Duration::from_secs);
+        // So few that an instant can be moved by them.
+        let pause = seconds.map_or(PAUSE, |seconds: u32| Duration::from_secs(seconds.into()));
         Self {
             error,
             again: passes.then_some(pause),
@@ -190,10 +192,15 @@ mod tests {
         assert!(matches!(failed.await, Err(CliError::Connect(_))));
         assert!(tries > 1 && start.elapsed() < PATIENCE + QUICK);
 
+        for seconds in ["61", "18446744073709551615"] {
+            let crowded = async || Err::<(), _>(answered(429, Some(seconds)));
+            assert!(Patience::quick().with(crowded).await.is_err());
+        }
+
         let start = Instant::now();
         let until = start + 10 * PATIENCE;
         let failed = Patience::quick().at_least_until(until);
-        let failed = failed.with(async || Err::<(), _>(answered(503, None)));
+        let failed = failed.with(async || Err::<(), _>(answered(503, Some("30"))));
         assert!(failed.await.is_err());
         assert!(start.elapsed() > 9 * PATIENCE);
     }

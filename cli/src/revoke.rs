@@ -12,6 +12,7 @@ use crate::error::CliError;
 use crate::patience::Patience;
 use crate::table::seconds;
 use crate::time::for_people;
+use crate::unread::remark;
 use crate::vault::{Vault, segment};
 
 /// Between two looks.
@@ -64,7 +65,10 @@ pub(crate) async fn run(
     Ok(if complete {
         ExitCode::SUCCESS
     } else {
-        eprintln!("not complete within {}", for_people(revoke.timeout));
+        remark(format_args!(
+            "not complete within {}",
+            for_people(revoke.timeout)
+        ));
         ExitCode::FAILURE
     })
 }
@@ -100,11 +104,11 @@ async fn wait(
         let now = (progress.brokers_open, progress.brokers_confirmed);
         if told != Some(now) {
             let certain = progress.certain_time.map(seconds).unwrap_or_default();
-            eprintln!(
+            remark(format_args!(
                 "waiting: {} have not given it back, {} have; certain at {certain} whatever they do",
                 brokers(progress.brokers_open),
                 brokers(progress.brokers_confirmed),
-            );
+            ));
             told = Some(now);
         }
         tokio::time::sleep(PAUSE).await;

@@ -1,6 +1,7 @@
 //! Output that nobody reads any more does not change what a command found.
 
-use std::io::{ErrorKind, Result, Write};
+use std::fmt::Arguments;
+use std::io::{ErrorKind, Result, Write, stderr};
 
 /// Goes on when the reader has gone, as `head` does: the exit code is the same then.
 pub(crate) struct Unread<'a>(pub(crate) &'a mut dyn Write);
@@ -19,6 +20,11 @@ impl Write for Unread<'_> {
             flushed => flushed,
         }
     }
+}
+
+/// A line on standard error. `eprintln!` would end the command where nobody reads that.
+pub(crate) fn remark(text: Arguments<'_>) {
+    let _ = writeln!(stderr(), "{text}");
 }
 
 #[cfg(test)]

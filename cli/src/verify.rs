@@ -11,6 +11,7 @@ use crate::error::CliError;
 use crate::patience::Patience;
 use crate::table::seconds;
 use crate::time::for_people;
+use crate::unread::remark;
 use crate::vault::Vault;
 
 /// How often a person hears that it is still under way.
@@ -25,7 +26,9 @@ pub(crate) async fn run(vault: &mut Vault, out: &mut dyn Write) -> Result<ExitCo
     let found = loop {
         tokio::select! {
             found = &mut answer => break found?,
-            _ = signs.tick() => eprintln!("still verifying ({})", for_people(start.elapsed())),
+            _ = signs.tick() => {
+                remark(format_args!("still verifying ({})", for_people(start.elapsed())));
+            }
         }
     };
     let took = for_people(start.elapsed());
@@ -42,10 +45,10 @@ pub(crate) async fn run(vault: &mut Vault, out: &mut dyn Write) -> Result<ExitCo
          in {took}"
     )?;
     if !anchored {
-        eprintln!(
+        remark(format_args!(
             "There is no ConfigMap bursar-audit-checkpoint yet: an older state of the whole \
              database would not be noticed."
-        );
+        ));
     }
     let Some(bad) = first_bad else {
         writeln!(out, "All are as the vault wrote them, and none is missing.")?;

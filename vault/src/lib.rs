@@ -20,6 +20,7 @@ mod migrate;
 mod names;
 mod open;
 mod people;
+mod places;
 mod quotas;
 mod recalls;
 pub mod rows;
@@ -52,6 +53,7 @@ pub use names::{
 };
 pub use open::{OpenError, QUERY_LIMIT, VaultConfig};
 pub use people::Person;
+pub use places::{Place, Places};
 pub use quotas::{QuotaSpec, QuotaState, UsageId};
 pub use recalls::{Recalled, Recalls};
 pub use schema::SchemaError;

@@ -4,11 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bursar_testbed::{Handle, shared, until};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
-use kube::runtime::{conditions::is_crd_established, wait::await_condition};
 use kube::{Api, Client, Config, ResourceExt};
 use tokio::sync::OnceCell;
 
@@ -53,7 +51,8 @@ impl Cluster {
         static INSTALLED: OnceCell<()> = OnceCell::const_new();
         let testbed = shared();
         let client = testbed.client().await.unwrap();
-        INSTALLED.get_or_init(|| install(client.clone())).await;
+        let install = async || testbed.install_bursar().await.unwrap();
+        INSTALLED.get_or_init(install).await;
         let namespace = testbed.namespace("crds").await.unwrap();
         Self {
             testbed,
@@ -228,21 +227,5 @@ pub(crate) fn message(error: kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message,
         other => panic!("no answer: {other}"),
-    }
-}
-
-async fn install(client: Client) {
-    for object in objects_in("crds/manifests") {
-        apply(&client, &object, false).await.unwrap();
-        let crds = Api::<CustomResourceDefinition>::all(client.clone());
-        let name = object.name_any();
-        let established = await_condition(crds, &name, is_crd_established());
-        tokio::time::timeout(LIMIT, established)
-            .await
-            .unwrap()
-            .unwrap();
-    }
-    for object in objects_in("operator/manifests") {
-        apply(&client, &object, false).await.unwrap();
     }
 }

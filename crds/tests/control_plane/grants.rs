@@ -1,9 +1,10 @@
 //! Who may use a token, and who may act for others, is changed only by those who hold the verbs.
 
+use bursar_testbed::until;
 use kube::ResourceExt;
 use kube::api::PostParams;
 
-use crate::cluster::{Cluster, api, message, refusal};
+use crate::cluster::{Cluster, LIMIT, PAUSE, api, message, refusal};
 
 /// What the role `edit` amounts to on a cluster whose controllers aggregate it.
 const EDIT: &[&str] = &["bursar-view", "bursar-edit", "system:aggregate-to-edit"];
@@ -192,6 +193,36 @@ async fn an_admin_of_the_namespace_may_do_all_of_it() {
     admin
         .change_allowed(&change_of_token("github", "consumers: null"))
         .await;
+}
+
+#[tokio::test]
+async fn an_admin_of_the_namespace_may_say_who_audits_and_who_revokes_in_it() {
+    let cluster = Cluster::new().await;
+    // What Kubernetes itself adds to the role `admin`: to bind roles, but none that allows more
+    // than one may do.
+    let binder = person(&cluster, "bi", &["system:aggregate-to-admin"]).await;
+    let admin = person(
+        &cluster,
+        "adm",
+        &["system:aggregate-to-admin", "bursar-admin"],
+    )
+    .await;
+    for role in ["bursar-auditor", "bursar-revoker"] {
+        let binding = format!(
+            "{{apiVersion: rbac.authorization.k8s.io/v1, kind: RoleBinding, \
+             metadata: {{name: {role}}}, subjects: [{{kind: ServiceAccount, name: {role}}}], \
+             roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {role}}}}}"
+        );
+        let refused = until(LIMIT, PAUSE, async || {
+            let refused = binder.apply(&binding).await.err();
+            refused.filter(|message| message.contains("permissions not currently held"))
+        });
+        assert!(
+            refused.await.is_some(),
+            "anyone who binds roles may bind {role}"
+        );
+        admin.allowed(&binding).await;
+    }
 }
 
 #[tokio::test]

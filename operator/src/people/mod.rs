@@ -11,7 +11,6 @@ mod answer;
 mod call;
 mod identity;
 mod pace;
-mod places;
 mod problem;
 mod reviews;
 mod server;

@@ -1,11 +1,8 @@
 //! Whose tokens may wait for the API server to review them. Brokers wait in the same queue, of a
 //! hundred places (20 reviews a second, for 5 seconds), and are not to be kept from it by people.
 
-use std::sync::Arc;
-
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-use super::places::{Place, Places};
+use bursar_vault::{Place, Places};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Tokens of all people that may wait at once: a fifth of the queue.
 const OF_ALL: usize = 20;
@@ -15,29 +12,29 @@ const OF_NAMESPACE: usize = 10;
 
 /// Places in the queue.
 pub(super) struct Reviews {
-    all: Arc<Semaphore>,
+    all: Semaphore,
     by_namespace: Places<String>,
 }
 
 /// A place; it is free again when this is dropped.
-pub(super) struct Waiting {
+pub(super) struct Waiting<'a> {
     _place: Place<String>,
-    _permit: OwnedSemaphorePermit,
+    _permit: SemaphorePermit<'a>,
 }
 
 impl Reviews {
     pub(super) fn new() -> Self {
         Self {
-            all: Arc::new(Semaphore::new(OF_ALL)),
+            all: Semaphore::new(OF_ALL),
             by_namespace: Places::new(OF_NAMESPACE),
         }
     }
 
     /// A place for one more token from a namespace; `None`, at once, when too many wait.
-    pub(super) fn take(&self, namespace: &str) -> Option<Waiting> {
+    pub(super) fn take(&self, namespace: &str) -> Option<Waiting<'_>> {
         Some(Waiting {
             _place: self.by_namespace.take(namespace.to_owned())?,
-            _permit: Arc::clone(&self.all).try_acquire_owned().ok()?,
+            _permit: self.all.try_acquire().ok()?,
         })
     }
 }

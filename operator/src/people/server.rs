@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bursar_vault::Places;
 use bursar_wire::tls;
 use http::Request;
 use hyper::body::Incoming;
@@ -17,7 +18,6 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::People;
-use super::places::Places;
 use crate::stop::Stop;
 
 /// More than people ask at once; with all of them taken, newcomers wait in the kernel's queue.

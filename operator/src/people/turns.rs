@@ -5,12 +5,11 @@
 use std::time::Duration;
 
 use bursar_seal::TenantId;
-use bursar_vault::Namespace;
+use bursar_vault::{Namespace, Place, Places};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::identity::Account;
 use super::pace::Pace;
-use super::places::{Place, Places};
 use super::problem::{Code, Problem};
 
 /// Questions about the right of one service account, at once and in a second.

@@ -13,7 +13,7 @@ use kube::api::DeleteParams;
 use crate::api_server::Relay;
 use crate::database::Rows;
 use crate::operator::{LIMIT, PAUSE, operator};
-use crate::people::{database, tenant, with_token};
+use crate::people::{change_record, database, tenant, with_token};
 use crate::team::Team;
 
 const NAME: &str = "bursar-audit-checkpoint";
@@ -135,15 +135,7 @@ async fn a_record_that_somebody_changed_is_found_and_named() {
     // The revocation, the query, and that somebody verifies.
     assert!(good.out.contains("3 records in 1 chains"), "{}", good.out);
 
-    let changed = "update access_record set person = 'somebody-else'
-                   where tenant_id = $1 and outcome = 'Revoked'";
-    let superuser = database(&team).await;
-    let rows = sqlx::query(changed)
-        .bind(tenant(&team).await)
-        .execute(&superuser)
-        .await
-        .unwrap();
-    assert_eq!(rows.rows_affected(), 1);
+    change_record(&team).await;
     let bad = team.bursar(&["audit", "verify"]).await.unwrap();
     assert!(!bad.success);
     assert!(bad.out.contains("FIRST BAD PLACE: chain "), "{}", bad.out);

@@ -65,8 +65,8 @@ fn runtime() -> &'static tokio::runtime::Runtime {
 impl Operator {
     async fn new() -> Self {
         logs::watch();
-        install();
         let testbed = shared();
+        testbed.install_bursar().await.unwrap();
         let database = testbed.database("operator").await.unwrap();
         let root_keys = root_key_folder("operator-root-keys", &[7; 32]);
         let kubeconfig = testbed
@@ -299,28 +299,6 @@ pub(crate) async fn page(port: u16, path: &str) -> Option<String> {
     answer
         .split_once("\r\n\r\n")
         .map(|(_, body)| body.to_owned())
-}
-
-/// Installs kinds, rights and policies, as the README says.
-fn install() {
-    let kinds = repository("crds/manifests");
-    let kinds = kinds.to_str().unwrap();
-    kubectl(&["apply", "--server-side", "--force-conflicts", "-f", kinds]);
-    kubectl(&[
-        "wait",
-        "--for=condition=Established",
-        "--timeout=60s",
-        "-f",
-        kinds,
-    ]);
-    let rights = repository("operator/manifests");
-    kubectl(&[
-        "apply",
-        "--server-side",
-        "--force-conflicts",
-        "-f",
-        rights.to_str().unwrap(),
-    ]);
 }
 
 /// Runs kubectl as an administrator; what it prints.

@@ -216,6 +216,18 @@ pub(crate) async fn tenant(team: &Team) -> uuid::Uuid {
         .unwrap()
 }
 
+/// Changes what is on record of a revocation, as who owns the tables can.
+pub(crate) async fn change_record(team: &Team) {
+    let changed = "update access_record set person = 'somebody-else'
+                   where tenant_id = $1 and outcome = 'Revoked'";
+    let rows = sqlx::query(changed)
+        .bind(tenant(team).await)
+        .execute(&database(team).await)
+        .await
+        .unwrap();
+    assert_eq!(rows.rows_affected(), 1);
+}
+
 #[tokio::test]
 async fn why_tells_of_one_refused_request_in_sentences() {
     let team = with_token().await;

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::logs::PLANTED;
-use crate::people::{database, with_token};
+use crate::people::{change_record, database, with_token};
 use crate::team::Team;
 
 async fn revocations(team: &Team, database: &PgPool) -> i64 {
@@ -83,11 +83,6 @@ async fn who_reads_no_more_than_the_first_line_gets_the_same_exit_code() {
     team.bursar(&["revoke", "github"]).await.unwrap();
     let verify = ["audit", "verify"];
     assert!(team.bursar_unread(&verify).await.unwrap());
-    let changed = "update access_record set person = 'somebody-else' where outcome = 'Revoked'
-                   and tenant_id = (select tenant_id from tenant where namespace = $1)";
-    let database = database(&team).await;
-    let rows = sqlx::query(changed).bind(&team.namespace);
-    let rows = rows.execute(&database).await.unwrap();
-    assert_eq!(rows.rows_affected(), 1);
+    change_record(&team).await;
     assert!(!team.bursar_unread(&verify).await.unwrap());
 }

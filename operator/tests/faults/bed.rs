@@ -1,7 +1,7 @@
 //! What is run: an API server, a Postgres, two vault replicas and the brokers of some pods.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +31,6 @@ pub(crate) const TOKENS: [(&str, &str); 3] = [("github", "ana"), ("slack", "ana"
 /// What the vault's other keys are wrapped with.
 pub(crate) const ROOT_KEY: [u8; 32] = [7; 32];
 const PODS: u64 = 4;
-const KUBECTL_LIMIT: Duration = Duration::from_secs(60);
 
 /// All of it.
 pub(crate) struct Bed {
@@ -72,8 +71,8 @@ impl Bed {
     /// Starts everything, and waits until the first access is possible.
     pub(crate) async fn start(seed: u64) -> Self {
         let testbed = Testbed::start().await.unwrap();
-        install(&testbed).await;
         let handle = testbed.handle();
+        handle.install_bursar().await.unwrap();
         let database = handle.database("faults").await.unwrap();
         let means = means(&testbed, &database).await;
         let replicas = vec![Replica::start(&means, true), Replica::start(&means, false)];
@@ -325,34 +324,6 @@ async fn means(testbed: &Testbed, database: &Database) -> Means {
         database: database.runtime_url.clone(),
         root_keys,
         log: handle.folder().join("operator.log"),
-    }
-}
-
-/// Installs kinds, rights and policies, as the README says.
-async fn install(testbed: &Testbed) {
-    let manifests = |folder: &str| {
-        Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("..")
-            .join(folder)
-    };
-    let kubectl = || {
-        let handle = testbed.handle();
-        let log = handle.folder().join("kubectl.log");
-        Spec::new("kubectl", handle.kubectl(), log)
-            .arg("--kubeconfig")
-            .arg(handle.kubeconfig())
-            .arg("--cache-dir")
-            .arg(handle.folder().join("faults-kubectl-cache"))
-    };
-    let apply = ["apply", "--server-side", "-f"];
-    let established = ["wait", "--for=condition=Established", "--timeout=60s", "-f"];
-    for (args, folder) in [
-        (&apply[..], "crds/manifests"),
-        (&established[..], "crds/manifests"),
-        (&apply[..], "operator/manifests"),
-    ] {
-        let run = kubectl().args(args).arg(manifests(folder));
-        run.run(KUBECTL_LIMIT).await.unwrap();
     }
 }
 

@@ -19,6 +19,31 @@ pub(super) const NAMESPACE: &str = "bursar-system";
 const KUBECTL_LIMIT: Duration = Duration::from_secs(120);
 
 impl Handle {
+    /// Installs Bursar's kinds, then the namespace, rights and policies of the operator, as
+    /// the README says, and gives people the rights that come with them. Installed before,
+    /// also by other means, they are brought up to date.
+    ///
+    /// # Errors
+    /// When the API server refuses, or a kind is not served in a minute.
+    pub async fn install_bursar(&self) -> Result<(), BursarError> {
+        let kinds = in_repository("crds/manifests");
+        let rights = in_repository("operator/manifests");
+        let apply = ["apply", "--server-side", "--force-conflicts", "--filename"];
+        let established = ["wait", "--for=condition=Established", "--timeout=60s"];
+        let steps = [
+            kubectl(self).args(apply).arg(&kinds),
+            kubectl(self)
+                .args(established)
+                .arg("--filename")
+                .arg(&kinds),
+            kubectl(self).args(apply).arg(rights),
+        ];
+        for step in steps {
+            step.run(KUBECTL_LIMIT).await?;
+        }
+        Ok(self.aggregate_roles().await?)
+    }
+
     /// Onboards a namespace, as its administrator would: a RoleBinding `bursar` lets the
     /// operator read its Secrets.
     ///
@@ -51,20 +76,6 @@ impl Handle {
             })?;
         Ok(())
     }
-}
-
-/// Applies the kinds, then the namespace, rights and policies of the operator, and gives
-/// people the rights that come with them.
-pub(super) async fn apply_manifests(testbed: &Handle) -> Result<(), BursarError> {
-    apply(testbed, "crds/manifests").await?;
-    let kinds = in_repository("crds/manifests");
-    kubectl(testbed)
-        .args(["wait", "--for=condition=Established", "--timeout=60s", "-f"])
-        .arg(kinds)
-        .run(KUBECTL_LIMIT)
-        .await?;
-    apply(testbed, "operator/manifests").await?;
-    Ok(testbed.aggregate_roles().await?)
 }
 
 /// Applies a folder of the repository, in the order of its file names; as a person does, who

@@ -33,7 +33,7 @@ impl Operator {
     /// minute.
     pub async fn start(testbed: &Handle) -> Result<Self, BursarError> {
         let program = program("bursar-operator")?;
-        install::apply_manifests(testbed).await?;
+        testbed.install_bursar().await?;
         let keys = testbed.folder().join("root-key");
         let root_key = install::create_root_key(testbed).await?;
         fs::create_dir(&keys).map_err(at(&keys))?;

@@ -7,6 +7,7 @@
 //! is one of the few that its pod may have.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -15,12 +16,20 @@ use std::time::Duration;
 use bursar_wire::tls::ServerStream;
 use futures::future::{AbortHandle, Abortable, Pending, pending};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 use tonic::transport::server::Connected;
 
-use super::places::StrangersPlace;
 use super::pods::{Full, Pods, Seat};
 use super::watchers::WatcherId;
+use crate::places;
+
+/// A place among those who have not attached, in all and of one address: without the second
+/// bound a single pod that holds every place keeps all brokers from attaching.
+pub(crate) struct StrangersPlace {
+    pub(crate) _in_all: OwnedSemaphorePermit,
+    pub(crate) _of_source: places::Place<IpAddr>,
+}
 
 /// Who is at the other end of a connection.
 #[derive(Clone)]

@@ -39,7 +39,6 @@ mod issuer;
 mod jwt;
 mod limit;
 mod metrics;
-mod places;
 mod pod;
 mod pods;
 mod reader;

@@ -16,9 +16,9 @@ use tonic::transport::Server;
 use tower::filter::AsyncFilterLayer;
 
 use super::VaultService;
-use super::connection::Connection;
-use super::places::{Places, StrangersPlace};
+use super::connection::{Connection, StrangersPlace};
 use super::stranger;
+use crate::places::Places;
 
 /// The largest message a broker may send, in bytes: a report of as many records
 /// as there may be in one, and an hour's denials, with the longest names.
@@ -118,7 +118,9 @@ async fn accept(
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     let settings = service.settings();
     let all = Arc::new(Semaphore::new(settings.unattached_connections));
-    let places = Places::new(settings.unattached_connections_of_source);
+    // Not one of each: behind a translated address there may be many pods, and all of them
+    // attach at once when a replica has started.
+    let of_source = Places::new(settings.unattached_connections_of_source);
     let mut stop = std::pin::pin!(stopped(stopping));
     for number in 0.. {
         let next = async {
@@ -126,7 +128,13 @@ async fn accept(
             let permit = Arc::clone(&all).acquire_owned().await;
             let permit = permit.map_err(io::Error::other)?;
             let (tcp, source) = listener.accept().await?;
-            io::Result::Ok((tcp, places.take(source.ip(), permit)))
+            // An IPv4 address in IPv6 clothes is the same one.
+            let place = of_source.take(source.ip().to_canonical());
+            let place = place.map(|of_source| StrangersPlace {
+                _in_all: permit,
+                _of_source: of_source,
+            });
+            io::Result::Ok((tcp, place))
         };
         let next = tokio::select! {
             biased;

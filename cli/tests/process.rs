@@ -1,5 +1,6 @@
 //! The command as people run it.
 
+use std::io::pipe;
 use std::path::Path;
 use std::process::Command;
 
@@ -26,4 +27,15 @@ fn an_empty_variable_is_no_kubeconfig() {
         assert!(told.contains("named-at-home"), "{told}");
     }
     assert!(!told(Some("/nowhere")).contains("named-at-home"));
+}
+
+#[test]
+fn an_error_that_nobody_reads_gives_the_same_exit_code() {
+    let (reader, writer) = pipe().unwrap();
+    drop(reader);
+    let status = Command::new(env!("CARGO_BIN_EXE_kubectl-bursar"))
+        .args(["audit", "verify", "--kubeconfig", "/nowhere"])
+        .stderr(writer)
+        .status();
+    assert_eq!(status.unwrap().code(), Some(2));
 }

@@ -6,21 +6,21 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Places by who has them.
-#[derive(Clone)]
-pub(super) struct Places<K> {
+pub struct Places<K> {
     of_one: usize,
     taken: Arc<Mutex<HashMap<K, usize>>>,
 }
 
 /// A place; it is free again when this is dropped.
-pub(super) struct Place<K: Clone + Eq + Hash> {
+pub struct Place<K: Clone + Eq + Hash> {
     key: K,
     taken: Arc<Mutex<HashMap<K, usize>>>,
 }
 
 impl<K: Clone + Eq + Hash> Places<K> {
     /// So many for each.
-    pub(super) fn new(of_one: usize) -> Self {
+    #[must_use]
+    pub fn new(of_one: usize) -> Self {
         Self {
             of_one,
             taken: Arc::default(),
@@ -28,7 +28,7 @@ impl<K: Clone + Eq + Hash> Places<K> {
     }
 
     /// One more for `key`; `None` when it has as many as it may have.
-    pub(super) fn take(&self, key: K) -> Option<Place<K>> {
+    pub fn take(&self, key: K) -> Option<Place<K>> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let of_one = taken.entry(key.clone()).or_default();
         if *of_one >= self.of_one {
