@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::operator::{LIMIT, PAUSE, VAULT_NAME};
 use crate::team::Team;
@@ -169,23 +170,37 @@ impl Team {
         headers: &[(&str, &str)],
         body: &str,
     ) -> Option<(u16, Value)> {
+        ask_through(self.greet(tcp).await?, line, headers, body).await
+    }
+
+    /// Makes a connection one of TLS; `None` when it is closed meanwhile.
+    pub(crate) async fn greet(&self, tcp: TcpStream) -> Option<TlsStream<TcpStream>> {
         let tls = bursar_wire::tls::people_client_config(self.ca().await.as_bytes()).unwrap();
         let name = ServerName::try_from(VAULT_NAME).unwrap();
         let stream = TlsConnector::from(Arc::new(tls)).connect(name, tcp);
-        let mut stream = stream.await.ok()?;
-        let mut request = format!("{line} HTTP/1.1\r\nHost: v\r\nConnection: close\r\n");
-        for (name, value) in headers {
-            request += &format!("{name}: {value}\r\n");
-        }
-        request += &format!("Content-Length: {}\r\n\r\n{body}", body.len());
-        stream.write_all(request.as_bytes()).await.ok()?;
-        let mut answer = String::new();
-        // A server that closes without a TLS goodbye has still answered.
-        let _ = stream.read_to_string(&mut answer).await;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        let status = head.split(' ').nth(1)?.parse().unwrap();
-        Some((status, serde_json::from_str(body).unwrap_or(Value::Null)))
+        stream.await.ok()
     }
+}
+
+/// Sends a request, as it stands: status and body; `None` when there is no answer.
+pub(crate) async fn ask_through(
+    mut stream: TlsStream<TcpStream>,
+    line: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Option<(u16, Value)> {
+    let mut request = format!("{line} HTTP/1.1\r\nHost: v\r\nConnection: close\r\n");
+    for (name, value) in headers {
+        request += &format!("{name}: {value}\r\n");
+    }
+    request += &format!("Content-Length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    // A server that closes without a TLS goodbye has still answered.
+    let _ = stream.read_to_string(&mut answer).await;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().unwrap();
+    Some((status, serde_json::from_str(body).unwrap_or(Value::Null)))
 }
 
 /// The code of the problem that a command ended with.

@@ -1,17 +1,15 @@
 //! Who floods the service for people keeps nobody else from it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 
 use bursar_testbed::until;
-use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Notify;
-use tokio_rustls::TlsConnector;
 
 use crate::attach::with_pod;
-use crate::operator::{LIMIT, PAUSE, VAULT_NAME};
+use crate::cli::ask_through;
+use crate::operator::{LIMIT, PAUSE};
 use crate::people::{ABSENT, with_token};
 use crate::team::Team;
 
@@ -59,11 +57,8 @@ async fn a_connection_of_somebody_unknown_ends_with_its_first_answer() {
     team.bind("bursar-auditor", "bursar-auditor").await;
     let good = team.token_of("bursar-auditor", "bursar-cli").await;
     for (token, is_kept) in [("a.b.c", false), (good.as_str(), true)] {
-        let tls = bursar_wire::tls::people_client_config(team.ca().await.as_bytes()).unwrap();
         let tcp = connect_from(&team, Ipv4Addr::LOCALHOST.into()).await;
-        let name = ServerName::try_from(VAULT_NAME).unwrap();
-        let connector = TlsConnector::from(Arc::new(tls));
-        let mut stream = connector.connect(name, tcp).await.unwrap();
+        let mut stream = team.greet(tcp).await.unwrap();
         let path = format!("/v1/namespaces/{}/denials/{ABSENT}", team.namespace);
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: v\r\nBursar-Person: ana\r\nBursar-Token: {token}\r\n\r\n"
@@ -140,4 +135,39 @@ async fn who_asks_without_a_right_is_slowed_down_and_others_revoke() {
         _ = futures::future::join_all(flood) => unreachable!("a flood has no end"),
         revoked = revoked => assert!(revoked.success, "{}", revoked.out),
     }
+}
+
+#[tokio::test]
+async fn the_tokens_of_one_namespace_do_not_have_all_places_to_wait_for_a_review() {
+    // More than are reviewed in a second and may wait, and fewer than wait in all.
+    const MANY: usize = 60;
+    let (team, crowd) = (with_token().await, Team::new().await);
+    crowd
+        .testbed
+        .create_service_account(&crowd.namespace, "nobody")
+        .await
+        .unwrap();
+    let path = format!("GET /v1/namespaces/{}/denials/{ABSENT}", crowd.namespace);
+    let crowded = until(LIMIT, PAUSE, async || {
+        // What was reviewed once is not again; and all of them are ready before the first asks.
+        let ready = (0..MANY).map(async |number| {
+            let source = IpAddr::from([127, 0, 9, 4 + u8::try_from(number / OF_SOURCE).unwrap()]);
+            let token = crowd.token_of("nobody", "bursar-cli").await;
+            let tcp = connect_from(&team, source).await;
+            Some((team.greet(tcp).await?, token))
+        });
+        let ready = futures::future::join_all(ready).await;
+        let asked = ready.into_iter().flatten().map(async |(stream, token)| {
+            let headers = [("Bursar-Token", token.as_str()), ("Bursar-Person", "ana")];
+            let (_, problem) = ask_through(stream, &path, &headers, "").await?;
+            let is_crowded = problem.to_string().contains("too many ask at once");
+            is_crowded.then_some(())
+        });
+        let answers = futures::future::join_all(asked).await;
+        answers.into_iter().flatten().next()
+    });
+    crowded
+        .await
+        .expect("one namespace has as many as it likes");
+    assert!(team.bursar(&["revoke", "github"]).await.unwrap().success);
 }

@@ -1,14 +1,16 @@
 //! The same through the API server's proxy, as people reach the vault of a cluster.
 
 use std::net::{IpAddr, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bursar_cli::CliError;
 use bursar_testbed::until;
+use k8s_openapi::api::authorization::v1::{ResourceRule, SelfSubjectRulesReview};
 use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube::Api;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
+use kube::{Api, Client, Config};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -129,6 +131,22 @@ async fn ordinary_subject(team: &Team, name: &str) -> PathBuf {
     kubeconfig.await.unwrap()
 }
 
+/// What somebody may in a namespace, but for the reviews of Kubernetes' own that everybody may.
+async fn rules(kubeconfig: &Path, namespace: &str) -> Vec<ResourceRule> {
+    let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+    let client = Client::try_from(config.unwrap()).unwrap();
+    let ask = serde_json::from_value(json!({ "spec": { "namespace": namespace } })).unwrap();
+    let reviews = Api::<SelfSubjectRulesReview>::all(client);
+    let answer = reviews.create(&PostParams::default(), &ask).await.unwrap();
+    let mut rules = answer.status.unwrap().resource_rules;
+    rules.retain(|rule| {
+        let mut groups = rule.api_groups.iter().flatten();
+        !groups.all(|group| group.ends_with(".k8s.io"))
+    });
+    rules
+}
+
 async fn behind_the_api_server() -> (Team, tokio::task::JoinHandle<()>) {
     let team = Team::new().await;
     team.user("ana").await;
@@ -208,6 +226,13 @@ async fn people_reach_the_vault_through_the_api_server_with_the_rights_for_it_an
     let with = until(LIMIT, PAUSE, async || until_known(ask().await)).await;
     let with = with.expect("the role gives no way").unwrap();
     assert!(with.success, "{}", with.out);
+    let way = json!([{
+        "apiGroups": [""],
+        "resources": ["services/proxy"],
+        "resourceNames": ["https:bursar-vault:people"],
+        "verbs": ["get", "create"],
+    }]);
+    assert_eq!(json!(rules(&person, "bursar-system").await), way);
     // To read is not to revoke: that token this person does not get.
     let revoke = team.bursar_by(&person, &["revoke", "github"]).await;
     assert!(matches!(revoke, Err(CliError::Token { .. })));
