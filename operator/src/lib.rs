@@ -12,6 +12,7 @@
 //! it matters to, `controller` makes an attempt, `user`, `token` and `quota` are the pipelines of
 //! the three kinds, `object` writes back.
 
+mod account;
 mod audit;
 mod backoff;
 mod clocks;

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use crate::account::{self, ForeignAccount};
 use crate::clocks::Clocks;
 use crate::config::Config;
 use crate::controllers::{self, Means};
@@ -57,6 +58,9 @@ pub enum RunError {
     /// The root keys cannot be read.
     #[error(transparent)]
     RootKeys(#[from] RootKeysError),
+    /// It works as an account whose writes are refused.
+    #[error(transparent)]
+    Account(#[from] ForeignAccount),
     /// The vault cannot be opened.
     #[error("the vault cannot be opened: {0}")]
     Open(#[from] OpenError),
@@ -164,6 +168,9 @@ impl Operator {
     async fn prepare(&self, tasks: &mut JoinSet<()>) -> Result<Prepared, RunError> {
         // First what needs nobody, so that a slip in the settings shows at once.
         root_keys::read(&self.config.root_key_dir)?;
+        if !self.config.no_controllers {
+            account::check(&self.client, &self.config.namespace, &self.readiness).await?;
+        }
         let vault = self.open_vault().await?;
         let recovered = self.watch_database(&vault, tasks);
         let (authority, leaf) = self.certificate(tasks).await?;

@@ -56,6 +56,18 @@ pub(crate) async fn operator() -> &'static Operator {
         .unwrap()
 }
 
+/// A machine that reaches the API server with such a kubeconfig.
+pub(crate) async fn machine_with(kubeconfig: &Path) -> Machine {
+    let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
+    let kubernetes =
+        kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+    Machine {
+        kubernetes: kubernetes.unwrap(),
+        clock: Arc::new(SystemClock),
+        random: Arc::new(SystemRandom),
+    }
+}
+
 /// A runtime that never ends, for what all tests share.
 fn runtime() -> &'static tokio::runtime::Runtime {
     static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
@@ -115,14 +127,7 @@ impl Operator {
 
     /// What it is run on.
     pub(crate) async fn machine(&self) -> Machine {
-        let kubeconfig = Kubeconfig::read_from(&self.kubeconfig).unwrap();
-        let kubernetes =
-            kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-        Machine {
-            kubernetes: kubernetes.unwrap(),
-            clock: Arc::new(SystemClock),
-            random: Arc::new(SystemRandom),
-        }
+        machine_with(&self.kubeconfig).await
     }
 
     fn through_cable(&self) -> String {

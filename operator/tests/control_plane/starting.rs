@@ -12,7 +12,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
 
-use crate::operator::{LIMIT, PAUSE, Running, config, operator, page, root_key_folder};
+use crate::operator::{
+    LIMIT, PAUSE, Running, config, machine_with, operator, page, root_key_folder,
+};
 use crate::team::{Team, said};
 
 /// Why an operator with such a database and key does not start.
@@ -103,6 +105,20 @@ async fn a_database_that_nobody_migrated_is_waited_for_until_the_command_on_read
     });
     assert!(ready.await.is_some());
     running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_account_whose_writes_the_policies_refuse_is_named_and_refused() {
+    operator().await;
+    // Nobody migrated it: were it not refused, it would wait, and disturb nobody.
+    let database = shared().empty_database("foreign-account").await.unwrap();
+    let keys = root_key_folder("foreign-account-root-keys", &[9; 32]);
+    let machine = machine_with(shared().kubeconfig()).await;
+    let running = Running::start(config(&database.runtime_url, &keys), machine);
+    let ended = tokio::time::timeout(LIMIT, running.ended()).await;
+    let told = ended.expect("it does not wait").unwrap_err().to_string();
+    let must_be = "run it as system:serviceaccount:bursar-system:bursar-operator";
+    assert!(told.contains(must_be), "{told}");
 }
 
 #[tokio::test]

@@ -176,14 +176,17 @@ impl Holdings {
     }
 
     /// Ends what may not be served any more, so that no key outlives its lease, and
-    /// what others could use.
+    /// what others could use. While the vault is out of reach nobody could: then this
+    /// pod lives on what it has.
     pub(crate) fn sweep(&mut self, now: BootTime) {
-        for entry in self.entries.values_mut() {
-            if entry
-                .serving()
-                .is_some_and(|allowance| allowance.is_idle(now))
-            {
-                entry.end_all(&mut self.ledger);
+        if self.reach == Reach::Attached {
+            for entry in self.entries.values_mut() {
+                if entry
+                    .serving()
+                    .is_some_and(|allowance| allowance.is_idle(now))
+                {
+                    entry.end_all(&mut self.ledger);
+                }
             }
         }
         self.end_where(|allowance| allowance.is_over(now));

@@ -229,6 +229,22 @@ fn what_quotas_count_and_nobody_uses_is_given_back() {
 }
 
 #[test]
+fn what_quotas_count_is_kept_while_the_vault_is_out_of_reach() {
+    for away in [false, true] {
+        let mut scene = Scene::new();
+        scene.hold(counted("a1", 5));
+        scene.holdings.detached(away);
+        scene.clock.advance(Duration::from_secs(50));
+        scene.holdings.sweep(scene.clock.boot());
+        assert!(scene.value().is_some(), "the lease is not over");
+        scene.clock.advance(Duration::from_secs(3));
+        scene.holdings.attached(scene.clock.boot());
+        scene.holdings.sweep(scene.clock.boot());
+        assert_eq!(scene.holdings.allowances(), 0, "others can use it again");
+    }
+}
+
+#[test]
 fn a_renewal_that_finds_a_quota_used_up_leaves_the_rest_to_be_served() {
     let mut scene = Scene::new();
     scene.hold(counted("a1", 4));
