@@ -16,12 +16,15 @@ for n in 1 2 3 4 5 6 7 8 9 10; do
   upload consume "upload-$n"
   expect 200 "upload $n"
 done
+more "the same with the key upload-10 again, as if its answer was lost: it is not counted again"
 upload consume upload-10
 expect 200 'the tenth again under its key, which is not counted again'
+more 'the same with the key upload-11'
 upload consume upload-11
 expect 429 'the eleventh upload'
 show 'curl --request POST ... $BURSAR_URL/v1/quotas/ana/filesUploaded/release'
 upload release deleted-1
 expect 200 'giving one back'
+show 'curl --request POST --header "Idempotency-Key: upload-11" ... $BURSAR_URL/v1/quotas/ana/filesUploaded/consume'
 upload consume upload-11
 expect 200 'the eleventh upload, under the same key'

@@ -45,6 +45,15 @@ pub enum MigrateError {
         /// Its name.
         role: String,
     },
+    /// The operator's own role was to migrate.
+    #[error(
+        "the database URL is that of role {role}, the operator's: migrate as the role that owns \
+         the tables, which must be another"
+    )]
+    NotOwner {
+        /// The operator's role.
+        role: String,
+    },
     /// The operator's role could do what only the owner may.
     #[error(
         "role {role} is a superuser or has the rights of role {owner}, which owns the tables: \
@@ -124,6 +133,9 @@ async fn check_role(connection: &mut PgConnection, role: &str) -> Result<(), Mig
     .await?;
     match found {
         None => Err(MigrateError::NoRole {
+            role: role.to_owned(),
+        }),
+        Some(found) if found.owner == role => Err(MigrateError::NotOwner {
             role: role.to_owned(),
         }),
         Some(found) if found.same => Err(MigrateError::SameRole {
