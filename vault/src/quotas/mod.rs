@@ -12,6 +12,7 @@
 mod exhausted;
 mod stored;
 mod usage;
+mod used_up;
 mod uses;
 
 use std::collections::BTreeSet;
@@ -30,6 +31,7 @@ use crate::tenant::Tenant;
 pub(crate) use stored::Stored;
 pub use usage::UsageId;
 pub(crate) use usage::{Charge, Concern, User, charges, concerning};
+pub(crate) use used_up::used_up;
 pub(crate) use uses::{Use, uses};
 
 /// A TokenQuota's spec.
