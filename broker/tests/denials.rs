@@ -60,6 +60,7 @@ async fn a_refusal_is_told_with_its_id_and_what_was_asked_for_and_needs_no_acces
             app_name: "ci".into(),
             purpose: "nightly sync".into(),
             time_ms: NOW_SECONDS * 1_000,
+            quotas: vec![],
         };
         assert_eq!(denials, [expected]);
         assert!(scene.vault.state().records.is_empty());

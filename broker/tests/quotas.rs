@@ -254,16 +254,17 @@ async fn a_refusal_is_told_with_whom_it_was_about_once_the_caller_is_known() {
             .until("denials", |state| state.denials.len() >= 4)
             .await;
         let denials = scene.vault.state().denials.clone();
-        for (answer, code, user) in [
-            (exhausted, "QuotaExhausted", "ana"),
-            (unknown, "CounterNotFound", "ana"),
-            (described, "Forbidden", "absent"),
-            (stranger, "Unauthenticated", ""),
+        for (answer, code, user, quotas) in [
+            (exhausted, "QuotaExhausted", "ana", &["uploads"][..]),
+            (unknown, "CounterNotFound", "ana", &[]),
+            (described, "Forbidden", "absent", &[]),
+            (stranger, "Unauthenticated", "", &[]),
         ] {
             let id = answer.json()["decision_id"].as_str().unwrap().to_owned();
             let told = denials.iter().find(|denial| denial.decision_id == id);
             let told = told.expect("a refusal was not told");
             assert_eq!((&*told.code, &*told.user_id), (code, user));
+            assert_eq!(told.quotas, quotas);
         }
     })
     .await;

@@ -10,6 +10,9 @@ use crate::patience::Patience;
 use crate::table::seconds;
 use crate::vault::Vault;
 
+/// The code whose reason is the names of quotas.
+const QUOTA_EXHAUSTED: &str = "QuotaExhausted";
+
 pub(crate) async fn run(
     vault: &mut Vault,
     decision_id: &str,
@@ -60,7 +63,9 @@ fn sentences(record: &AccessRecord, namespace: &str) -> String {
         text += &format!(" The vault's reason: {reason}.");
     }
     text.push('\n');
-    text += &format!("What to do: {}\n", advice(reason.unwrap_or(code), record));
+    // The reason names the quota.
+    let why = reason.filter(|_| code != QUOTA_EXHAUSTED).unwrap_or(code);
+    text += &format!("What to do: {}\n", advice(why, record));
     text
 }
 
@@ -113,10 +118,12 @@ fn advice(why: &str, record: &AccessRecord) -> String {
             "set a later spec.expirationTime in StoredToken {token}, with a new value if the \
              provider ended the old one."
         ),
-        "QuotaExhausted" => {
-            "wait until the period ends, or raise the limit, without which a Lifetime quota stays \
-             used up: kubectl get tokenquotas."
-                .to_owned()
+        QUOTA_EXHAUSTED => {
+            let quota = record.reason.as_deref().unwrap_or("the TokenQuota");
+            format!(
+                "wait until the period of {quota} ends, or raise the limit, without which a \
+                 Lifetime quota stays used up: kubectl get tokenquotas."
+            )
         }
         "CounterNotFound" => format!(
             "apply a TokenQuota with this counter for user {user} or service account {account}, or \
@@ -197,6 +204,20 @@ pub(crate) mod tests {
             );
             assert!(text.contains(advice), "{text}");
         }
+    }
+
+    #[test]
+    fn a_used_up_quota_is_named() {
+        let record = AccessRecord {
+            code: Some("QuotaExhausted".to_owned()),
+            reason: Some("TokenQuota daily".to_owned()),
+            ..refused()
+        };
+        let text = sentences(&record, "team-a");
+        assert!(
+            text.contains("wait until the period of TokenQuota daily ends"),
+            "{text}"
+        );
     }
 
     #[test]

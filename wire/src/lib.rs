@@ -27,6 +27,9 @@ pub const LARGEST_REPORT: usize = 4_000;
 /// only counted.
 pub const DENIALS_AN_HOUR: u16 = 256;
 
+/// The most used-up quotas that a broker names in one denial.
+pub const QUOTAS_TOLD: usize = 2;
+
 /// The oldest protocol version this build speaks.
 pub const PROTOCOL_MIN: u32 = 1;
 /// The newest protocol version this build speaks.

@@ -34,6 +34,8 @@ pub(crate) enum Denial {
     QuotaExhausted {
         /// Seconds until it begins anew; `None` when it does not.
         retry_after: Option<u64>,
+        /// The TokenQuotas that are.
+        quotas: Vec<String>,
     },
     /// The vault's answer cannot be used: it is malformed, or the value does
     /// not open.
@@ -58,6 +60,7 @@ impl From<Denied> for Denial {
             Code::Expired => Self::TokenExpired,
             Code::QuotaExhausted => Self::QuotaExhausted {
                 retry_after: denied.retry_after_ms.map(whole_seconds),
+                quotas: denied.quotas,
             },
         }
     }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
+use super::body::position;
 use super::problem::Problem;
 use super::syntax::{CLAIM_RULE, NAME_RULE, is_claim, is_name};
 
@@ -70,8 +71,11 @@ impl<'a> AccessRequest<'a> {
 
     /// The same, slower: takes escaped strings too, and knows what is wrong.
     fn parse_member_by_member(body: &[u8]) -> Result<Self, Problem> {
-        let Members(members) = serde_json::from_slice(body)
-            .map_err(|_| Problem::invalid("body", "must be one JSON object in UTF-8"))?;
+        let Members(members) = serde_json::from_slice(body).map_err(|error| {
+            let at = position(&error);
+            Problem::invalid("body", &format!("must be one JSON object in UTF-8{at}"))
+        })?;
+        let mut is_unknown = false;
         let (mut user_id, mut token, mut app_name, mut purpose) = (None, None, None, None);
         for (name, value) in members {
             let (field, member) = match name.as_str() {
@@ -80,7 +84,10 @@ impl<'a> AccessRequest<'a> {
                 "app_name" => ("app_name", &mut app_name),
                 "purpose" => ("purpose", &mut purpose),
                 // Its name is not repeated: who mixes up names and values sends a secret here.
-                _ => return Err(Problem::invalid("body", ONLY_KNOWN_MEMBERS)),
+                _ => {
+                    is_unknown = true;
+                    continue;
+                }
             };
             if member.is_some() {
                 return Err(Problem::invalid(field, "must be there once, not twice"));
@@ -96,14 +103,25 @@ impl<'a> AccessRequest<'a> {
             member
                 .flatten()
                 .map(Cow::from)
-                .ok_or_else(|| Problem::invalid(field, "is required"))
+                .ok_or_else(|| match is_unknown {
+                    // Most likely the same mistake.
+                    true => Problem::invalid(
+                        field,
+                        &format!("is required; the body {ONLY_KNOWN_MEMBERS}"),
+                    ),
+                    false => Problem::invalid(field, "is required"),
+                })
         };
-        Ok(Self {
+        let request = Self {
             user_id: required("user_id", user_id)?,
             token: token.flatten().map(Cow::from),
             app_name: required("app_name", app_name)?,
             purpose: required("purpose", purpose)?,
-        })
+        };
+        match is_unknown {
+            true => Err(Problem::invalid("body", ONLY_KNOWN_MEMBERS)),
+            false => Ok(request),
+        }
     }
 }
 
@@ -267,11 +285,38 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_unknown_member_is_told_which_members_there_are() {
-        let body = r#"{"userid":"ana","app_name":"ci","purpose":"sync"}"#;
-        let detail = problem(body.as_bytes()).await["detail"].to_string();
-        for member in ["user_id", "token", "app_name", "purpose"] {
-            assert!(detail.contains(member), "{detail}");
+    async fn who_sends_an_unknown_member_is_told_which_there_are_and_which_is_missing() {
+        for (field, body) in [
+            (
+                "user_id",
+                r#"{"user":"ana","app_name":"ci","purpose":"sync"}"#,
+            ),
+            (
+                "purpose",
+                r#"{"user_id":"ana","app_name":"ci","reason":"sync"}"#,
+            ),
+        ] {
+            let problem = problem(body.as_bytes()).await;
+            assert_eq!(problem["field"], field);
+            let detail = problem["detail"].as_str().unwrap();
+            assert_eq!(
+                detail,
+                format!("{field} is required; the body {ONLY_KNOWN_MEMBERS}")
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_json_is_told_where_it_ceases_to_be() {
+        for (body, at) in [
+            (
+                "{\"user_id\":\"ana\",\n \"app_name\": ci}",
+                "line 2, column 14",
+            ),
+            (r#"{"user_id":"ana","#, "line 1, column 17"),
+        ] {
+            let detail = problem(body.as_bytes()).await["detail"].to_string();
+            assert!(detail.contains(at), "{detail}");
         }
     }
 

@@ -82,6 +82,15 @@ fn is_json(value: &str) -> bool {
     json && utf8
 }
 
+/// Where a body is not what it should be: nothing of what is there.
+pub(super) fn position(error: &serde_json::Error) -> String {
+    format!(
+        "; what is wrong shows at line {}, column {}",
+        error.line(),
+        error.column()
+    )
+}
+
 fn too_large() -> Problem {
     Problem::new(
         Code::BodyTooLarge,

@@ -130,7 +130,7 @@ fn refusal(denied: Denied) -> Problem {
         Code::IdempotencyKeyReused => Problem::idempotency_key_reused(),
         Code::QuotaExhausted => {
             let retry_after = denied.retry_after_ms.map(whole_seconds);
-            Problem::counter_exhausted(&denied.quotas, retry_after)
+            Problem::counter_exhausted(denied.quotas, retry_after)
         }
         _ => Denial::Forbidden.into(),
     }

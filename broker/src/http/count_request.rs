@@ -6,7 +6,7 @@ use hyper::body::{Body, Bytes};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::body::read_json;
+use super::body::{position, read_json};
 use super::problem::Problem;
 use super::syntax::{COUNTER_RULE, KEY_RULE, NAME_RULE, idempotency_key, is_name, is_own_counter};
 
@@ -64,11 +64,10 @@ fn amount(body: &[u8]) -> Result<u64, Problem> {
     if body.is_empty() {
         return Ok(1);
     }
-    let members: Members = serde_json::from_slice(body).map_err(|_| {
-        Problem::invalid(
-            "body",
-            "must be empty, or one JSON object with no members but amount, once",
-        )
+    let members: Members = serde_json::from_slice(body).map_err(|error| {
+        let at = position(&error);
+        let rule = "must be empty, or one JSON object with no members but amount, once";
+        Problem::invalid("body", &format!("{rule}{at}"))
     })?;
     members.amount.map_or(Ok(1), |amount| {
         let amount = amount.as_u64();

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use bursar_wire::v1alpha1;
+use bursar_wire::{QUOTAS_TOLD, v1alpha1};
 use http::HeaderValue;
 use hyper::body::Bytes;
 use serde::Serialize;
@@ -24,6 +24,8 @@ pub(crate) struct Problem {
     code: Code,
     detail: Cow<'static, str>,
     more: More,
+    /// TokenQuotas that are used up.
+    quotas: Vec<String>,
     asked: Option<Box<v1alpha1::Denial>>,
 }
 
@@ -60,17 +62,18 @@ impl Problem {
             code,
             detail: detail.into(),
             more: More::Nothing,
+            quotas: Vec::new(),
             asked: None,
         }
     }
 
     /// A refusal of a caller whose JWT was verified: what it asked for, in names that
-    /// passed the syntax, is told to the vault. Nothing else of a request ever is.
-    pub(crate) fn with_asked(self, asked: v1alpha1::Denial) -> Self {
-        Self {
-            asked: Some(Box::new(asked)),
-            ..self
-        }
+    /// passed the syntax, is told to the vault. Nothing else of a request ever is; of the
+    /// vault's answer, which quotas are used up.
+    pub(crate) fn with_asked(mut self, mut asked: v1alpha1::Denial) -> Self {
+        asked.quotas = self.quotas.iter().take(QUOTAS_TOLD).cloned().collect();
+        self.asked = Some(Box::new(asked));
+        self
     }
 
     /// The same where nothing but a user was asked about.
@@ -116,42 +119,43 @@ impl Problem {
         .with(More::Header(HeaderValue::from_static(RETRY_AFTER_SECONDS)))
     }
 
-    /// A quota is used up, for so many seconds or, without a number, for good.
-    fn quota_exhausted(retry_after: Option<u64>) -> Self {
-        match retry_after {
-            Some(seconds) => Self::new(
-                Code::QuotaExhausted,
-                "a quota is used up: try again when its period begins anew, or have its limit \
-                 raised; see kubectl get tokenquotas",
-            )
-            .with(More::Header(seconds.into())),
-            None => Self::new(
-                Code::QuotaExhausted,
-                "a quota is used up for good: have its limit raised; see kubectl get tokenquotas",
+    /// Quotas are used up, for so many seconds or, without a number, for good.
+    fn quota_exhausted(quotas: Vec<String>, retry_after: Option<u64>) -> Self {
+        let names = quotas.join(", ");
+        let detail = match retry_after {
+            Some(_) => format!(
+                "a quota is used up: try again when its period begins anew, or have the limit \
+                 raised of TokenQuota {names}"
             ),
+            None => {
+                format!("a quota is used up for good: have the limit raised of TokenQuota {names}")
+            }
+        };
+        Self::exhausted(detail, quotas, retry_after)
+    }
+
+    fn exhausted(detail: String, quotas: Vec<String>, retry_after: Option<u64>) -> Self {
+        let more = retry_after.map_or(More::Nothing, |seconds| More::Header(seconds.into()));
+        Self {
+            quotas,
+            ..Self::new(Code::QuotaExhausted, detail).with(more)
         }
     }
 
     /// Quotas have less left than an application asks for; when that may change, if ever.
-    pub(crate) fn counter_exhausted(quotas: &[String], retry_after: Option<u64>) -> Self {
+    pub(crate) fn counter_exhausted(quotas: Vec<String>, retry_after: Option<u64>) -> Self {
         let names = quotas.join(", ");
-        match retry_after {
-            Some(seconds) => Self::new(
-                Code::QuotaExhausted,
-                format!(
-                    "less is left than the amount: try again when the period begins anew, or have \
-                     the limit raised of TokenQuota {names}"
-                ),
-            )
-            .with(More::Header(seconds.into())),
-            None => Self::new(
-                Code::QuotaExhausted,
-                format!(
-                    "less is left than the amount, and waiting does not help: release some, ask \
-                     for less, or have the limit raised of TokenQuota {names}"
-                ),
+        let detail = match retry_after {
+            Some(_) => format!(
+                "less is left than the amount: try again when the period begins anew, or have \
+                 the limit raised of TokenQuota {names}"
             ),
-        }
+            None => format!(
+                "less is left than the amount, and waiting does not help: release some, ask \
+                 for less, or have the limit raised of TokenQuota {names}"
+            ),
+        };
+        Self::exhausted(detail, quotas, retry_after)
     }
 
     /// Nothing counts this.
@@ -259,7 +263,10 @@ impl From<Denial> for Problem {
                 Code::TokenExpired,
                 "the token's expirationTime has passed: its StoredToken needs a later one",
             ),
-            Denial::QuotaExhausted { retry_after } => Self::quota_exhausted(retry_after),
+            Denial::QuotaExhausted {
+                retry_after,
+                quotas,
+            } => Self::quota_exhausted(quotas, retry_after),
             Denial::Unavailable => Self::vault_unavailable(),
             Denial::Unusable => Self::new(
                 Code::InternalError,
@@ -337,6 +344,13 @@ mod tests {
     }
 
     #[test]
+    fn a_caller_whose_token_is_none_is_told_where_to_find_one() {
+        for error in [JwtError::Missing, JwtError::Invalid] {
+            assert!(error.to_string().contains("BURSAR_TOKEN_FILE"));
+        }
+    }
+
+    #[test]
     fn no_refusal_may_be_cached() {
         for code in Code::ALL {
             let answer = answer(Problem::new(*code, "why"));
@@ -347,13 +361,25 @@ mod tests {
 
     #[tokio::test]
     async fn a_used_up_quota_says_when_it_begins_anew_if_it_does() {
-        let exhausted = |retry_after| Problem::from(Denial::QuotaExhausted { retry_after });
+        let exhausted = |retry_after| {
+            let quotas = vec!["daily".to_owned()];
+            Problem::from(Denial::QuotaExhausted {
+                retry_after,
+                quotas,
+            })
+        };
         let later = answer(exhausted(Some(3_600)));
         assert_eq!(later.status(), StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(later.headers()[RETRY_AFTER], "3600");
         let never = answer(exhausted(None));
         assert_eq!(never.status(), StatusCode::TOO_MANY_REQUESTS);
         assert!(!never.headers().contains_key(RETRY_AFTER));
+        for retry_after in [Some(3_600), None] {
+            let document: Value =
+                serde_json::from_slice(&body(exhausted(retry_after)).await).unwrap();
+            let detail = document["detail"].as_str().unwrap();
+            assert!(detail.ends_with("raised of TokenQuota daily"), "{detail}");
+        }
     }
 
     #[test]

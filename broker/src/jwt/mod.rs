@@ -32,7 +32,10 @@ pub(crate) enum JwtError {
          the file named in BURSAR_TOKEN_FILE"
     )]
     Missing,
-    #[error("the bearer token is not a valid token of this cluster")]
+    #[error(
+        "the bearer token is not a valid token of this cluster: read the file named in \
+         BURSAR_TOKEN_FILE again for each request, and send what is in it"
+    )]
     Invalid,
     #[error("the token has expired: read its file again for each request, the kubelet renews it")]
     Expired,

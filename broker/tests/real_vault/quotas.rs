@@ -27,11 +27,26 @@ async fn a_quota_is_served_to_its_last_unit_and_no_further() {
             let answer = broker.access("ana", Some(name)).await;
             match answer.status {
                 200 => served += 1,
-                429 => assert_eq!(answer.json()["code"], "QuotaExhausted"),
+                429 => {
+                    assert_eq!(answer.code(), "QuotaExhausted");
+                    let detail = answer.json()["detail"].to_string();
+                    assert!(detail.contains("raised of TokenQuota limit"), "{detail}");
+                }
                 other => panic!("{other}"),
             }
         }
         assert_eq!(served, 25);
+        let exhausted = |name: &str| json!([name, false, "QuotaExhausted"]);
+        let described = async || {
+            let answer = broker.status("ana").await.json();
+            let seen = answer["tokens"].as_array().unwrap().iter();
+            let seen = seen.map(|it| json!([it["name"], it["usable"], it["reason"]]));
+            (answer["has_token"].clone(), seen.collect::<Vec<_>>())
+        };
+        until("the status says so", async || {
+            described().await == (json!(false), vec![exhausted("github"), exhausted("slack")])
+        })
+        .await;
         // More is given at once: denials are forgotten.
         limit.limit = 26;
         bed.apply_quota(&limit).await;

@@ -12,6 +12,7 @@
 mod exhausted;
 mod stored;
 mod usage;
+mod used_up;
 mod uses;
 
 use std::collections::BTreeSet;
@@ -29,7 +30,8 @@ use crate::tenant::Tenant;
 
 pub(crate) use stored::Stored;
 pub use usage::UsageId;
-pub(crate) use usage::{Charge, Concern, User, charges, concerning};
+pub(crate) use usage::{Charge, Concern, User, charges, concerning, limiting};
+pub(crate) use used_up::used_up;
 pub(crate) use uses::{Use, uses};
 
 /// A TokenQuota's spec.

@@ -34,6 +34,8 @@ pub(crate) struct Charge {
     pub(crate) period: Option<i64>,
     /// `None` when a limit only warns.
     pub(crate) limit: Option<i64>,
+    /// Those with this limit, if it is enforced.
+    pub(crate) limited_by: Vec<QuotaName>,
 }
 
 /// A quota that concerns a use, and the count it looks at.
@@ -101,21 +103,34 @@ pub(crate) fn charges(quotas: &[Quota], counter: &Counter, user: &User<'_>) -> V
         if quota.counter != *counter {
             continue;
         }
-        let limit = match quota.enforcement {
-            Enforcement::Enforce => Some(quota.units),
-            Enforcement::Warn => None,
-        };
-        charges
-            .entry(usage)
-            .and_modify(|charge| charge.limit = least(charge.limit, limit))
-            .or_insert_with(|| Charge {
-                usage,
-                description: describe(&subject, counter, quota.window),
-                period: quota.window.period(),
-                limit,
-            });
+        let charge = charges.entry(usage).or_insert_with(|| Charge {
+            usage,
+            description: describe(&subject, counter, quota.window),
+            period: quota.window.period(),
+            limit: None,
+            limited_by: Vec::new(),
+        });
+        if quota.enforcement == Enforcement::Warn {
+            continue;
+        }
+        if charge.limit.is_none_or(|least| quota.units < least) {
+            charge.limit = Some(quota.units);
+            charge.limited_by.clear();
+        }
+        if charge.limit == Some(quota.units) {
+            charge.limited_by.push(quota.name.clone());
+        }
     }
     charges.into_values().collect()
+}
+
+/// The quotas that leave nothing when these counts of `charges` are used up.
+pub(crate) fn limiting(charges: &[Charge], used_up: &[UsageId]) -> Vec<String> {
+    let used_up = charges.iter().filter(|it| used_up.contains(&it.usage));
+    let names = used_up.flat_map(|charge| &charge.limited_by);
+    let mut names: Vec<String> = names.map(QuotaName::to_string).collect();
+    names.sort_unstable();
+    names
 }
 
 /// A limit on a token's accesses that whoever reads it meets.
@@ -190,13 +205,6 @@ fn shared(quota: &Quota, quotas: &[Quota], user: UserUid, tokens: &[TokenId]) ->
         }
     };
     concerned.then(|| quota.subject.clone())
-}
-
-fn least(a: Option<i64>, b: Option<i64>) -> Option<i64> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (one, other) => one.or(other),
-    }
 }
 
 fn describe(subject: &Subject, counter: &Counter, window: Window) -> String {

@@ -14,7 +14,7 @@ use super::grant::{Asker, Entitled};
 use super::metrics;
 use super::wish::Wish;
 use crate::db_time::DbTime;
-use crate::quotas::UsageId;
+use crate::quotas::{self, UsageId};
 use crate::tenant::Tenant;
 
 /// The most allowances that one broker has open: as many tokens as it could ask
@@ -112,13 +112,13 @@ impl VaultService {
             return Ok(Attempt::Decided(Decision::Granted(entitled, allowance)));
         }
         let usages = done.exhausted.into_iter().flatten().map(UsageId::from);
-        let usages = usages.collect();
+        let usages: Vec<UsageId> = usages.collect();
         if may_come_back {
             return Ok(Attempt::UsedUp(asker.tenant.clone(), usages));
         }
         let refusal = Refusal::QuotaExhausted(Exhausted {
+            names: quotas::limiting(charges, &usages),
             usages,
-            names: Vec::new(),
             retry_in_ms: done.retry_in_ms,
         });
         Ok(Attempt::Decided(Decision::Denied(refusal)))

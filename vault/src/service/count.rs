@@ -23,8 +23,8 @@ use super::metrics;
 use super::reader::Reader;
 use super::wish::user_name;
 use crate::names::{Counter, IdempotencyKey, ServiceAccountName, UserName};
-use crate::quotas::{self, Charge, Concern, Stored, UsageId};
-use crate::rows::{Claim, Counting, Enforcement, IdempotencyKeyRow, Operation};
+use crate::quotas::{self, Charge, Stored, UsageId};
+use crate::rows::{Claim, Counting, IdempotencyKeyRow, Operation};
 use crate::tenant::Tenant;
 
 /// The most units of one request.
@@ -172,16 +172,13 @@ async fn decide(
     let charges = quotas::charges(&quotas, &wish.counter, &actor);
     let (tenant, connection) = (reader.tenant, &mut *reader.connection);
     let released = match wish.operation {
-        Operation::Consume => {
-            let quotas = (set_xmin, concerns.as_slice());
-            match consume(connection, tenant, wish, &charges, quotas).await? {
-                Consumed::Counted => HashMap::new(),
-                Consumed::Exhausted(exhausted) => {
-                    return Ok(Decision::Denied(Refusal::QuotaExhausted(exhausted)));
-                }
-                Consumed::Moved => return Ok(Decision::Moved),
+        Operation::Consume => match consume(connection, tenant, wish, &charges, set_xmin).await? {
+            Consumed::Counted => HashMap::new(),
+            Consumed::Exhausted(exhausted) => {
+                return Ok(Decision::Denied(Refusal::QuotaExhausted(exhausted)));
             }
-        }
+            Consumed::Moved => return Ok(Decision::Moved),
+        },
         Operation::Release => release(connection, tenant, wish, &charges).await?,
     };
     let uses = quotas::uses(connection, tenant, &concerns).await?;
@@ -220,7 +217,7 @@ async fn consume(
     tenant: &Tenant,
     wish: &Wish,
     charges: &[Charge],
-    (set_xmin, concerns): (Option<String>, &[Concern<'_>]),
+    set_xmin: Option<String>,
 ) -> Result<Consumed, CallError> {
     let usages: Vec<Uuid> = charges.iter().map(|it| it.usage.as_uuid()).collect();
     let descriptions: Vec<String> = charges.iter().map(|it| it.description.clone()).collect();
@@ -244,17 +241,8 @@ async fn consume(
         "Moved" => Consumed::Moved,
         _ => {
             let usages: Vec<UsageId> = done.exhausted.into_iter().map(UsageId::from).collect();
-            let limits = |concern: &&Concern<'_>| {
-                let least = charges.iter().find(|charge| charge.usage == concern.usage);
-                concern.quota.enforcement == Enforcement::Enforce
-                    && usages.contains(&concern.usage)
-                    && least.is_some_and(|charge| charge.limit == Some(concern.quota.units))
-            };
-            let names = concerns.iter().filter(limits);
-            let mut names: Vec<String> = names.map(|it| it.quota.name.to_string()).collect();
-            names.sort_unstable();
             Consumed::Exhausted(Exhausted {
-                names,
+                names: quotas::limiting(charges, &usages),
                 usages,
                 retry_in_ms: done.retry_in_ms,
             })

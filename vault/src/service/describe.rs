@@ -1,5 +1,8 @@
 //! Describe: metadata of a user's tokens, never a value.
 
+use std::collections::{HashMap, HashSet};
+
+use bursar_seal::TokenId;
 use bursar_wire::v1alpha1::describe_user_response::Answer;
 use bursar_wire::v1alpha1::{self, denied};
 
@@ -12,6 +15,8 @@ use super::reader::Reader;
 use super::unix_ms;
 use super::wish::user_name;
 use crate::db_time::DbTime;
+use crate::names::{Counter, ServiceAccountName};
+use crate::quotas::{self, Charge, Stored, UsageId};
 use crate::rows::Version;
 
 impl VaultService {
@@ -27,7 +32,9 @@ impl VaultService {
         let mut reader = Reader::new(&claimed.tenant, &mut connection);
         let account = reader.account(&user, &service_account).await?;
         let described = match account {
-            Ok(account) => Ok(summaries(&mut reader, account, running.now).await?),
+            Ok(account) => {
+                Ok(summaries(&mut reader, account, &service_account, running.now).await?)
+            }
             Err(barred) => Err(Refusal::Forbidden(barred)),
         };
         let failures = reader.failures;
@@ -48,21 +55,82 @@ impl VaultService {
 async fn summaries(
     reader: &mut Reader<'_>,
     account: Account,
+    service_account: &ServiceAccountName,
     now: DbTime,
 ) -> Result<Vec<v1alpha1::TokenSummary>, CallError> {
     let tokens = account.visible.iter().map(|visible| &visible.token);
     let mut newest = reader.newest_versions(tokens).await?;
+    let limits = Limits::read(reader, &account, service_account).await?;
     let visible = account.visible.into_iter();
     Ok(visible
         .map(|visible| {
             let version = newest.remove(&visible.token.id);
-            summary(visible, version, now)
+            let barred = limits.barred(visible.token.id);
+            summary(visible, version, barred, now)
         })
         .collect())
 }
 
-fn summary(visible: Visible, newest: Option<Version>, now: DbTime) -> v1alpha1::TokenSummary {
+/// What quotas say to a caller's reads of a user's tokens.
+struct Limits {
+    /// What a read of each token is charged to; `None` when a quota is not ours, because
+    /// nobody knows then whom it was about.
+    charges: Option<HashMap<TokenId, Vec<Charge>>>,
+    used_up: HashSet<UsageId>,
+}
+
+impl Limits {
+    async fn read(
+        reader: &mut Reader<'_>,
+        account: &Account,
+        service_account: &ServiceAccountName,
+    ) -> Result<Self, CallError> {
+        let stored = Stored::read(reader.connection, reader.tenant).await?;
+        let Some((quotas, _)) = reader.quotas(stored) else {
+            return Ok(Self {
+                charges: None,
+                used_up: HashSet::new(),
+            });
+        };
+        let tokens = account.visible.iter().map(|visible| visible.token.id);
+        let charges: HashMap<TokenId, Vec<Charge>> = tokens
+            .map(|token| {
+                let user = quotas::User {
+                    user: account.user.uid,
+                    tokens: &[token],
+                    service_account,
+                };
+                (token, quotas::charges(&quotas, &Counter::accesses(), &user))
+            })
+            .collect();
+        let all = charges.values().flatten();
+        let used_up = quotas::used_up(reader.connection, reader.tenant, all).await?;
+        Ok(Self {
+            charges: Some(charges),
+            used_up,
+        })
+    }
+
+    /// Why none of the token's reads is served, if that is so.
+    fn barred(&self, token: TokenId) -> Option<denied::Code> {
+        let Some(charges) = &self.charges else {
+            return Some(denied::Code::Forbidden);
+        };
+        let mut charges = charges.get(&token).into_iter().flatten();
+        charges
+            .any(|charge| self.used_up.contains(&charge.usage))
+            .then_some(denied::Code::QuotaExhausted)
+    }
+}
+
+fn summary(
+    visible: Visible,
+    newest: Option<Version>,
+    barred: Option<denied::Code>,
+    now: DbTime,
+) -> v1alpha1::TokenSummary {
     let serving = visible.serving(newest.as_ref(), now);
+    let refusal = serving.err().map(|refusal| refusal.code()).or(barred);
     let token = visible.token;
     v1alpha1::TokenSummary {
         token: token.name.to_string(),
@@ -70,10 +138,7 @@ fn summary(visible: Visible, newest: Option<Version>, now: DbTime) -> v1alpha1::
         version: token.newest_version.map_or(0, Into::into),
         version_time_ms: newest.map(|version| unix_ms(version.version_time)),
         expiration_time_ms: token.expiration_time.map(unix_ms),
-        usable: serving.is_ok(),
-        reason: serving
-            .err()
-            .map_or(denied::Code::Unspecified, |refusal| refusal.code())
-            .into(),
+        usable: refusal.is_none(),
+        reason: refusal.unwrap_or(denied::Code::Unspecified).into(),
     }
 }

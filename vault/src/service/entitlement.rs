@@ -60,7 +60,7 @@ pub(crate) enum Refusal {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Exhausted {
     pub(crate) usages: Vec<UsageId>,
-    /// The quotas of these usages, for who counts what is its own.
+    /// The quotas whose limits they have reached.
     pub(crate) names: Vec<String>,
     /// When they begin anew, in milliseconds from now; `None` when they do not.
     pub(crate) retry_in_ms: Option<i64>,

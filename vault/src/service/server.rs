@@ -191,7 +191,7 @@ async fn hand_over(
 #[cfg(test)]
 mod tests {
     use bursar_wire::v1alpha1::{AccessRecord, Denial, ReportRequest};
-    use bursar_wire::{DENIALS_AN_HOUR, LARGEST_REPORT};
+    use bursar_wire::{DENIALS_AN_HOUR, LARGEST_REPORT, QUOTAS_TOLD};
     use prost::Message as _;
 
     use super::LARGEST_MESSAGE;
@@ -215,6 +215,7 @@ mod tests {
             app_name: "a".repeat(64),
             purpose: "p".repeat(64),
             time_ms: i64::MAX,
+            quotas: vec!["q".repeat(253); QUOTAS_TOLD],
         };
         let report = ReportRequest {
             seq: u64::MAX,

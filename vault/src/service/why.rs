@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 
-use bursar_wire::DENIALS_AN_HOUR;
 use bursar_wire::people::is_decision_id;
 use bursar_wire::v1alpha1;
+use bursar_wire::{DENIALS_AN_HOUR, QUOTAS_TOLD};
 use jiff::Timestamp;
 use sqlx::PgConnection;
 
@@ -20,11 +20,13 @@ use super::report::{self, Place};
 use super::snapshot::Snapshot;
 use super::watchers::WatcherId;
 use crate::audit::{Outcome, Record};
-use crate::names::{AppName, Purpose, TokenName, UserName};
+use crate::names::{AppName, Purpose, QuotaName, TokenName, UserName};
 use crate::rows::text_enum;
 
 /// A code that says less than there is to know.
 const FORBIDDEN: &str = "Forbidden";
+/// The code that comes with the names of quotas.
+const QUOTA_EXHAUSTED: &str = "QuotaExhausted";
 /// The longest code.
 const MOST_CODE_BYTES: usize = 40;
 
@@ -68,6 +70,8 @@ pub(crate) struct Told {
     token: Option<TokenName>,
     app_name: Option<AppName>,
     purpose: Option<Purpose>,
+    /// Those that are used up, with the code that says so.
+    quotas: Vec<QuotaName>,
     time: Timestamp,
 }
 
@@ -88,6 +92,8 @@ impl Told {
         if time < Timestamp::UNIX_EPOCH {
             return Err(Untrue::Times);
         }
+        let quotas = denial.quotas.iter().take(QUOTAS_TOLD);
+        let quotas = quotas.map(|name| QuotaName::try_from(name.as_str()));
         Ok(Self {
             decision_id: denial.decision_id.clone(),
             code: denial.code.clone(),
@@ -95,11 +101,20 @@ impl Told {
             token: name(&denial.token)?,
             app_name: name(&denial.app_name)?,
             purpose: name(&denial.purpose)?,
+            quotas: quotas
+                .collect::<Result<_, _>>()
+                .map_err(|_| Untrue::Claim)?,
             time,
         })
     }
 
-    fn record(self, running: &Running, reason: Option<DenialReason>) -> Record {
+    /// As the reason of a record has it.
+    fn used_up(&self) -> Option<String> {
+        let names: Vec<&str> = self.quotas.iter().map(QuotaName::as_str).collect();
+        (!names.is_empty()).then(|| format!("TokenQuota {}", names.join(", ")))
+    }
+
+    fn record(self, running: &Running, reason: Option<String>) -> Record {
         let time = self.time.into();
         Record {
             service_account_name: running.incarnation.service_account_name.to_string(),
@@ -107,7 +122,7 @@ impl Told {
             purpose: self.purpose.map_or_else(String::new, |it| it.to_string()),
             decision_id: Some(self.decision_id),
             code: Some(self.code),
-            reason: reason.map(|reason| reason.as_str().to_owned()),
+            reason,
             user_name: self.user.map(|name| name.to_string()),
             token_name: self.token.map(|name| name.to_string()),
             ..Record::new(Outcome::Denied, time, time)
@@ -160,8 +175,11 @@ impl VaultService {
         for told in told.into_iter().take(room) {
             let reason = match told.code.as_str() {
                 FORBIDDEN => {
-                    reason(&mut reader, (claimed.id, &running), &told, &mut standings).await?
+                    let asker = (claimed.id, &running);
+                    let reason = reason(&mut reader, asker, &told, &mut standings).await?;
+                    reason.map(|reason| reason.as_str().to_owned())
                 }
+                QUOTA_EXHAUSTED => told.used_up(),
                 _ => None,
             };
             records.push(told.record(&running, reason));
@@ -312,6 +330,7 @@ mod tests {
             app_name: "ci".into(),
             purpose: "nightly sync".into(),
             time_ms: 1_000,
+            quotas: vec!["daily".into()],
         }
     }
 
@@ -336,6 +355,7 @@ mod tests {
         assert_eq!(with(|d| d.token = "a/b".into()), Some(Untrue::Claim));
         assert_eq!(with(|d| d.app_name = "a\nb".into()), Some(Untrue::Claim));
         assert_eq!(with(|d| d.purpose = " ".into()), Some(Untrue::Claim));
+        assert_eq!(with(|d| d.quotas.push("a b".into())), Some(Untrue::Claim));
         assert_eq!(with(|d| d.time_ms = -1), Some(Untrue::Times));
         assert_eq!(with(|d| d.time_ms = i64::MAX), Some(Untrue::Times));
     }

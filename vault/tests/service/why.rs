@@ -26,6 +26,7 @@ fn denial(number: usize, code: &str, user: &str, token: &str, purpose: &str) -> 
         app_name: if purpose.is_empty() { "" } else { "ci" }.into(),
         purpose: purpose.into(),
         time_ms: 1_800_000_000_000,
+        quotas: vec![],
     }
 }
 
@@ -79,10 +80,17 @@ async fn the_true_reason_is_recorded_and_nothing_more_told_to_the_caller() {
         // These say themselves why.
         ("TokenRevoked", "ana", "github", "sync", "-"),
         ("Unauthenticated", "", "", "", "-"),
+        // Names of quotas are told with this one alone.
+        ("QuotaExhausted", "ana", "github", "sync", "TokenQuota a, b"),
+        ("QuotaExhausted", "ana", "", "", "TokenQuota a, b"),
     ];
-    let told = cases.iter().enumerate();
-    let told =
-        told.map(|(n, (code, user, token, purpose, _))| denial(n, code, user, token, purpose));
+    let told = cases
+        .iter()
+        .enumerate()
+        .map(|(n, (code, user, token, purpose, _))| Denial {
+            quotas: vec!["a".into(), "b".into()],
+            ..denial(n, code, user, token, purpose)
+        });
     let mut broker = bed.broker(&replica, &team, "app").await;
     broker.tell(told.collect()).await.unwrap();
 

@@ -261,7 +261,10 @@ fn a_renewal_that_finds_a_quota_used_up_leaves_the_rest_to_be_served() {
     let waiting = scene.asked();
     assert_eq!(scene.next_grant().unwrap().waiting, 1);
     scene.deny(denied::Code::QuotaExhausted);
-    let exhausted = Denial::QuotaExhausted { retry_after: None };
+    let exhausted = Denial::QuotaExhausted {
+        retry_after: None,
+        quotas: vec![],
+    };
     assert!(matches!(&*waiting.borrow(), Some(Outcome::Refused(denial)) if *denial == exhausted));
     assert_eq!(scene.report(), (4, ids(&["a1"])));
 }

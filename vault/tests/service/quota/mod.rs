@@ -2,6 +2,7 @@
 
 mod change;
 mod sharing;
+mod status;
 mod windows;
 
 use bursar_vault::rows::Subject;

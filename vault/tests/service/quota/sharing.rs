@@ -30,6 +30,7 @@ async fn five_brokers_that_share_a_quota_read_just_as_often_as_it_says() {
     assert_eq!(done.iter().map(|(count, _)| count).sum::<u32>(), 100);
     for (_, denied) in &done {
         assert_eq!(denied.code(), Code::QuotaExhausted);
+        assert_eq!(denied.quotas, ["limit"]);
         assert_eq!(
             denied.retry_after_ms, None,
             "a lifetime does not begin anew"
