@@ -232,6 +232,7 @@ impl People {
         ok(&Revocation {
             through_version: through,
             newest_version: revoked.newest_version.get(),
+            generated: revoked.generated,
             is_new: revoked.is_new,
             revoked_time: revoked.time.timestamp().unwrap_or_default(),
         })

@@ -95,6 +95,25 @@ async fn a_person_revokes_beside_the_spec_and_sees_who_gave_it_back() {
 }
 
 #[tokio::test]
+async fn who_revokes_a_generated_token_is_told_that_another_version_comes_in_its_place() {
+    let team = with_token().await;
+    let source = json!({ "source": { "generate": {} } });
+    team.token_with("key", "ana", source).await;
+    team.serving("key", 1).await;
+    let revoke = async |token| team.bursar(&["revoke", token, "--wait"]).await.unwrap().out;
+    let out = revoke("key").await;
+    for part in [
+        "a new version is made in its place and served; to stop that, suspend its user or delete",
+        "in its place   a new version, generated",
+    ] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    team.serving("key", 2).await;
+    let out = revoke("github").await;
+    assert!(!out.contains("in its place"), "{out}");
+}
+
+#[tokio::test]
 async fn a_revocation_that_is_not_complete_in_time_is_a_failure() {
     let team = with_token().await;
     let mut broker = Broker::attached(&team).await;
