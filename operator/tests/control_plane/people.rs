@@ -13,7 +13,7 @@ use sqlx::PgPool;
 use crate::attach::with_pod;
 use crate::broker::Broker;
 use crate::cli::code;
-use crate::logs::{PLANTED, is_leak};
+use crate::logs::{PLANTED, is_leak, revocations};
 use crate::operator::{LIMIT, PAUSE};
 use crate::team::Team;
 
@@ -92,6 +92,8 @@ async fn a_person_revokes_beside_the_spec_and_sees_who_gave_it_back() {
     let account = format!("{}/bursar-revoker", team.namespace);
     assert_eq!(revoked["service_account_name"], account);
     assert!(!is_leak(&out) && !is_leak(&printed.out));
+    let [line] = revocations(&team.namespace).try_into().unwrap();
+    assert!(line.contains(&format!("account=\"{account}\"")), "{line}");
 }
 
 #[tokio::test]
