@@ -55,6 +55,12 @@ pub(crate) async fn run(
             out,
             "version {newest} is the newest, and goes on being served"
         )?;
+    } else if revoked.generated {
+        writeln!(
+            out,
+            "its values are generated: a new version is made in its place and served; to stop \
+             that, suspend its user or delete the StoredToken"
+        )?;
     }
     out.flush()?;
     if !revoke.wait {
@@ -103,16 +109,24 @@ async fn wait(
         }
         let now = (progress.brokers_open, progress.brokers_confirmed);
         if told != Some(now) {
-            let certain = progress.certain_time.map(seconds).unwrap_or_default();
-            remark(format_args!(
-                "waiting: {} have not given it back, {} have; certain at {certain} whatever they do",
-                brokers(progress.brokers_open),
-                brokers(progress.brokers_confirmed),
-            ));
+            remark(format_args!("{}", waiting(&progress)));
             told = Some(now);
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+fn waiting(progress: &Progress) -> String {
+    let have = |count| if count == 1 { "has" } else { "have" };
+    let (open, confirmed) = (progress.brokers_open, progress.brokers_confirmed);
+    let certain = progress.certain_time.map(seconds).unwrap_or_default();
+    format!(
+        "waiting: {} {} not given it back, {} {}; certain at {certain} whatever happens",
+        brokers(open),
+        have(open),
+        brokers(confirmed),
+        have(confirmed),
+    )
 }
 
 fn receipt(
@@ -144,6 +158,12 @@ fn receipt(
         writeln!(out, "still open     {}", brokers(progress.brokers_open))?;
     }
     writeln!(out, "last serve     {last_serve}")?;
+    if revoked.generated && revoked.newest_version <= revoked.through_version {
+        writeln!(
+            out,
+            "in its place   a new version, generated and served unless its user is suspended"
+        )?;
+    }
     writeln!(out, "took           {}", for_people(took))?;
     out.flush()?;
     Ok(())
@@ -181,16 +201,20 @@ mod tests {
 
     use bursar_wire::people::{Progress, Revocation};
 
-    use super::receipt;
+    use super::{receipt, waiting};
 
-    fn printed(last_served: Option<&str>, open: u64, lapsed: u64) -> String {
-        let revoked = Revocation {
+    fn revoked() -> Revocation {
+        Revocation {
             through_version: 2,
             newest_version: 2,
+            generated: false,
             is_new: true,
             revoked_time: "2026-11-21T10:00:00Z".parse().unwrap(),
-        };
-        let progress = Progress {
+        }
+    }
+
+    fn progress(last_served: Option<&str>, open: u64, lapsed: u64) -> Progress {
+        Progress {
             newest_version: 2,
             through_version: Some(2),
             complete: open == 0,
@@ -199,11 +223,43 @@ mod tests {
             brokers_lapsed: lapsed,
             certain_time: None,
             last_served_time: last_served.map(|time| time.parse().unwrap()),
-        };
+        }
+    }
+
+    fn receipt_of(revoked: &Revocation, progress: &Progress) -> String {
         let mut out = Vec::new();
         let took = Duration::from_millis(400);
-        receipt("team/github", &revoked, &progress, took, &mut out).unwrap();
+        receipt("team/github", revoked, progress, took, &mut out).unwrap();
         String::from_utf8(out).unwrap()
+    }
+
+    fn printed(last_served: Option<&str>, open: u64, lapsed: u64) -> String {
+        receipt_of(&revoked(), &progress(last_served, open, lapsed))
+    }
+
+    #[test]
+    fn the_receipt_tells_what_is_generated_in_the_place_of_the_newest_version_and_of_no_other() {
+        let told = |through_version, generated| {
+            let revoked = Revocation {
+                through_version,
+                generated,
+                ..revoked()
+            };
+            receipt_of(&revoked, &progress(None, 0, 0)).contains("in its place   a new version")
+        };
+        assert!(told(2, true) && told(3, true));
+        assert!(!told(1, true) && !told(2, false));
+    }
+
+    #[test]
+    fn while_it_waits_it_counts_brokers_in_the_singular_too() {
+        let one = waiting(&progress(None, 1, 0));
+        assert!(
+            one.starts_with("waiting: 1 broker has not given it back, 1 broker has; "),
+            "{one}"
+        );
+        let two = waiting(&progress(None, 2, 0));
+        assert!(two.contains("2 brokers have not given"), "{two}");
     }
 
     #[test]

@@ -4,7 +4,7 @@
     reason = "KubeSchema copies each struct with its visibility into a function"
 )]
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -347,6 +347,11 @@ pub struct StoredTokenStatus {
     /// revoked version, or all versions when the user is suspended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draining: Option<Draining>,
+
+    /// When the last of what was taken back was: a version was revoked, or the user suspended. No
+    /// broker holds any of it once draining is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_back_time: Option<MicroTime>,
 
     /// Ready: the spec is realised. Usable: a read would succeed now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

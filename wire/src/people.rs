@@ -154,6 +154,10 @@ pub struct Revocation {
     pub through_version: u32,
     /// The newest version there is.
     pub newest_version: u32,
+    /// Whether the newest version's value was generated: once it is dead, a new version is
+    /// generated, and served unless the token's user is suspended.
+    #[serde(default)]
+    pub generated: bool,
     /// False when all of it was revoked before.
     pub is_new: bool,
     /// When the last version of these died, by the database's clock.

@@ -1,9 +1,13 @@
 //! Events: what happened to an object, for `kubectl describe`.
 
+use jiff::Timestamp;
+use k8s_openapi::api::events::v1;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::api::PostParams;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use kube::{Client, Resource};
+use kube::{Api, Client, Resource};
 
-use crate::kind::{Guarded, Kind};
+use crate::kind::{Guarded, Kind, place};
 
 /// A new version of a token was stored.
 pub(crate) const VERSION_STORED: &str = "VersionStored";
@@ -12,6 +16,9 @@ pub(crate) const VALUE_ENDS_IN_WHITESPACE: &str = "ValueEndsInWhitespace";
 /// No broker holds any more what was taken back.
 pub(crate) const REVOCATION_COMPLETE: &str = "RevocationComplete";
 
+/// Who says so.
+const REPORTER: &str = "bursar-operator";
+const ACTION: &str = "Reconcile";
 /// Longer notes, in bytes, are refused by the API server.
 const MAX_NOTE: usize = 1024;
 
@@ -37,6 +44,42 @@ impl Events {
         self.publish(object, EventType::Warning, reason, note).await;
     }
 
+    /// Something went as it should, of which there is one event for each `time`, also when it is
+    /// told again by who does not know that it was told.
+    pub(crate) async fn once<K: Kind>(
+        &self,
+        object: &Guarded<K>,
+        reason: &str,
+        note: &str,
+        time: Timestamp,
+        now: Timestamp,
+    ) {
+        let (namespace, name) = place(object);
+        let event = v1::Event {
+            metadata: ObjectMeta {
+                // A recorder's would be of its own time.
+                name: Some(format!("{name}.{:x}", time.as_microsecond())),
+                namespace: Some(namespace.clone()),
+                ..ObjectMeta::default()
+            },
+            type_: Some("Normal".to_owned()),
+            reason: Some(reason.to_owned()),
+            note: Some(shortened(note)),
+            action: Some(ACTION.to_owned()),
+            regarding: Some(object.object_ref(&())),
+            event_time: Some(MicroTime(now)),
+            reporting_controller: Some(REPORTER.to_owned()),
+            reporting_instance: Some(REPORTER.to_owned()),
+            ..v1::Event::default()
+        };
+        let events = Api::namespaced(self.client.clone(), &namespace);
+        match events.create(&PostParams::default(), &event).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+            Err(error) => tracing::warn!(%error, "an event was not published"),
+        }
+    }
+
     async fn publish<K: Kind>(
         &self,
         object: &Guarded<K>,
@@ -47,18 +90,22 @@ impl Events {
         let event = Event {
             type_,
             reason: reason.to_owned(),
-            note: Some(note[..note.floor_char_boundary(MAX_NOTE)].to_owned()),
-            action: "Reconcile".to_owned(),
+            note: Some(shortened(note)),
+            action: ACTION.to_owned(),
             secondary: None,
         };
         // A recorder of its own for each event: one that lives on would count a second event of
         // the same reason under the note of the first, and "version 2" would read "version 1".
-        let recorder = Recorder::new(self.client.clone(), Reporter::from("bursar-operator"));
+        let recorder = Recorder::new(self.client.clone(), Reporter::from(REPORTER));
         if let Err(error) = recorder.publish(&event, &object.object_ref(&())).await {
             // An event is a courtesy; the status says the same and is written again.
             tracing::warn!(%error, "an event was not published");
         }
     }
+}
+
+fn shortened(note: &str) -> String {
+    note[..note.floor_char_boundary(MAX_NOTE)].to_owned()
 }
 
 #[cfg(test)]

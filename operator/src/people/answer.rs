@@ -228,10 +228,12 @@ impl People {
             .revoke_token(tenant, name, through, person)
             .await?;
         let through = revoked.through_version.get();
-        tracing::info!(%namespace, %name, through, "a person revoked a token");
+        let account = person.account();
+        tracing::info!(%namespace, %name, through, account, "a person revoked a token");
         ok(&Revocation {
             through_version: through,
             newest_version: revoked.newest_version.get(),
+            generated: revoked.generated,
             is_new: revoked.is_new,
             revoked_time: revoked.time.timestamp().unwrap_or_default(),
         })

@@ -46,5 +46,5 @@ fn may_drain(token: &StoredToken, state: &TokenState) -> bool {
     let told = token.status.as_ref();
     let is_dead = state.serving != Serving::Serving && state.newest_version.is_some();
     let through = state.through_version.max(state.api_through_version);
-    is_dead || through.is_some() || told.is_some_and(|told| told.draining.is_some())
+    is_dead || through.is_some() || told.is_some_and(|told| told.taken_back_time.is_some())
 }

@@ -27,6 +27,7 @@ use crate::object::{REVOCATION_COMPLETE, VALUE_ENDS_IN_WHITESPACE, VERSION_STORE
 use crate::secrets::Secrets;
 use beside::Beside;
 use validate::{SourceValue, Valid};
+use verdict::Receipt;
 
 pub(crate) use exhausted::follow as follow_exhausted;
 pub(crate) use last_use::follow as follow_uses;
@@ -85,13 +86,13 @@ impl Reconciled for StoredToken {
         let verdict = verdict::stored(self, &valid, &state, &beside);
         let status = verdict::facts(self.status.as_ref(), &valid, &state, &beside);
         let status = with_verdict(status, &verdict, self.metadata.generation, now);
-        write_if_changed(self, object, status, context).await?;
-        if let Some(receipt) = verdict::receipt(self.status.as_ref(), &beside.drain) {
-            context
-                .events
-                .normal(object, REVOCATION_COMPLETE, &receipt)
-                .await;
+        // Before the status says that it was told, so that it is told whatever comes between.
+        if let Some(Receipt { time, note }) = verdict::receipt(self.status.as_ref(), &beside.drain)
+        {
+            let reason = REVOCATION_COMPLETE;
+            context.events.once(object, reason, &note, time, now).await;
         }
+        write_if_changed(self, object, status, context).await?;
         Ok(verdict::progress(
             &verdict,
             &state,

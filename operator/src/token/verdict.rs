@@ -8,7 +8,7 @@ use bursar_crds::{Draining, StoredToken, StoredTokenStatus};
 use bursar_seal::TokenVersion;
 use bursar_vault::{DbTime, Drain, RefusedValue, Serving, TokenState};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 
 use super::beside::Beside;
 use super::readers::Readers;
@@ -48,7 +48,13 @@ pub(super) fn facts(
         status.user_uid = Some(valid.spec.user_uid.to_string());
     }
     status.draining = draining(&beside.drain);
+    status.taken_back_time = taken_back(&beside.drain).map(MicroTime);
     status
+}
+
+/// When the last of it was.
+fn taken_back(drain: &Drain) -> Option<Timestamp> {
+    drain.taken_back_time.and_then(DbTime::timestamp)
 }
 
 /// What is told while brokers have yet to confirm.
@@ -62,12 +68,25 @@ fn draining(drain: &Drain) -> Option<Draining> {
     })
 }
 
-/// What is told once, when the last of those that a status told of has confirmed or lapsed.
-pub(super) fn receipt(before: Option<&StoredTokenStatus>, drain: &Drain) -> Option<String> {
+/// That no broker holds any more what was taken back.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Receipt {
+    /// Of what was taken back until then. There is one receipt for each such time.
+    pub(super) time: Timestamp,
+    /// Who gave it back.
+    pub(super) note: String,
+}
+
+/// What is told once, when the last of those that held something has confirmed or lapsed: perhaps
+/// before anybody looked, since most confirm within a moment.
+pub(super) fn receipt(before: Option<&StoredTokenStatus>, drain: &Drain) -> Option<Receipt> {
+    let time = taken_back(drain)?;
+    let told = before.and_then(|status| status.taken_back_time.as_ref());
+    let is_news = told.is_none_or(|MicroTime(told)| *told < time);
     let was_draining = before.is_some_and(|status| status.draining.is_some());
     let ended = drain.brokers_confirmed + drain.brokers_lapsed;
-    if !was_draining || !drain.is_complete() || ended == 0 {
-        // Where none has ended, what was taken back was given again.
+    if !(is_news || was_draining) || !drain.is_complete() || ended == 0 {
+        // Where none has ended, nobody held it, or what was taken back was given again.
         return None;
     }
     let lapsed = match drain.brokers_lapsed {
@@ -82,10 +101,11 @@ pub(super) fn receipt(before: Option<&StoredTokenStatus>, drain: &Drain) -> Opti
         || "No access to it in the day before is on record.".to_owned(),
         |time| format!("The last access to it on record was at {}.", text(time)),
     );
-    Some(format!(
+    let note = format!(
         "No broker holds what was taken back: {} confirmed.{lapsed} {last_served}",
         brokers(drain.brokers_confirmed)
-    ))
+    );
+    Some(Receipt { time, note })
 }
 
 fn brokers(count: i64) -> String {

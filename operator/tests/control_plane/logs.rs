@@ -4,6 +4,7 @@
 //! planted in it ends the process, whichever test is under way, and so fails them all.
 
 use std::io::{self, Write};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bursar_operator::{LogLevel, log_filter};
@@ -21,6 +22,10 @@ const TRACES: [&str; 4] = [
     "eyJhbGciOi",
 ];
 
+/// What lines about revocations have, by which a test finds its own.
+const REVOKED: &str = "a person revoked a token";
+
+static REVOCATIONS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 static BYTES: AtomicU64 = AtomicU64::new(0);
 
 /// Looks at every line from now on.
@@ -39,6 +44,13 @@ pub(crate) fn seen_bytes() -> u64 {
     BYTES.load(Ordering::Relaxed)
 }
 
+/// What was logged of revocations in a namespace.
+pub(crate) fn revocations(namespace: &str) -> Vec<String> {
+    let lines = REVOCATIONS.lock().unwrap();
+    let of_it = lines.iter().filter(|line| line.contains(namespace));
+    of_it.cloned().collect()
+}
+
 /// Whether something planted is in a text.
 pub(crate) fn is_leak(text: &str) -> bool {
     TRACES.iter().any(|trace| text.contains(trace))
@@ -54,6 +66,9 @@ impl Write for Watcher {
             // Past the harness, which would keep it to itself.
             let _ = writeln!(io::stderr(), "this was logged, and must not be: {text}");
             std::process::exit(1);
+        }
+        if text.contains(REVOKED) {
+            REVOCATIONS.lock().unwrap().push(text.to_string());
         }
         // What a person reading a failed test wants to see.
         if std::env::var_os("BURSAR_TEST_LOG").is_some()

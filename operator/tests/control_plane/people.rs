@@ -13,7 +13,7 @@ use sqlx::PgPool;
 use crate::attach::with_pod;
 use crate::broker::Broker;
 use crate::cli::code;
-use crate::logs::{PLANTED, is_leak};
+use crate::logs::{PLANTED, is_leak, revocations};
 use crate::operator::{LIMIT, PAUSE};
 use crate::team::Team;
 
@@ -92,6 +92,27 @@ async fn a_person_revokes_beside_the_spec_and_sees_who_gave_it_back() {
     let account = format!("{}/bursar-revoker", team.namespace);
     assert_eq!(revoked["service_account_name"], account);
     assert!(!is_leak(&out) && !is_leak(&printed.out));
+    let [line] = revocations(&team.namespace).try_into().unwrap();
+    assert!(line.contains(&format!("account=\"{account}\"")), "{line}");
+}
+
+#[tokio::test]
+async fn who_revokes_a_generated_token_is_told_that_another_version_comes_in_its_place() {
+    let team = with_token().await;
+    let source = json!({ "source": { "generate": {} } });
+    team.token_with("key", "ana", source).await;
+    team.serving("key", 1).await;
+    let revoke = async |token| team.bursar(&["revoke", token, "--wait"]).await.unwrap().out;
+    let out = revoke("key").await;
+    for part in [
+        "a new version is made in its place and served; to stop that, suspend its user or delete",
+        "in its place   a new version, generated",
+    ] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    team.serving("key", 2).await;
+    let out = revoke("github").await;
+    assert!(!out.contains("in its place"), "{out}");
 }
 
 #[tokio::test]

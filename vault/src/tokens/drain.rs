@@ -17,6 +17,9 @@ use crate::vault::Vault;
 pub struct Drain {
     /// Every version up to this one is revoked.
     pub through_version: Option<TokenVersion>,
+    /// When the last of it was taken back: the newest of the times at which a version died, the
+    /// token was deleted or its user suspended. Another one means that more was taken back.
+    pub taken_back_time: Option<DbTime>,
     /// Brokers that have not accounted for all they hold of a dead version.
     pub brokers_open: i64,
     /// When the last of them has accounted for it or is recorded as not accounted for, by the
@@ -81,6 +84,7 @@ impl Vault {
                    group by incarnation_id
                )
                select (select through_version from revoked) as through_version,
+                      (select since from since) as "taken_back_time: DbTime",
                       count(*) filter (where is_open) as "brokers_open!",
                       max(expires_time) + make_interval(secs => $3) as "certain_time: DbTime",
                       count(*) filter (where not is_open and not has_lapsed)
@@ -104,6 +108,7 @@ impl Vault {
             through_version: drain
                 .through_version
                 .and_then(|version| version.try_into().ok()),
+            taken_back_time: drain.taken_back_time,
             brokers_open: drain.brokers_open,
             certain_time: drain.certain_time,
             brokers_confirmed: drain.brokers_confirmed,

@@ -15,7 +15,7 @@ use crate::db_time::{DbTime, db_now};
 use crate::error::VaultError;
 use crate::names::TokenName;
 use crate::people::Person;
-use crate::rows::{Token, TokenRow, raise};
+use crate::rows::{Origin, Token, TokenRow, VersionRow, raise};
 use crate::tenant::Tenant;
 use crate::vault::Vault;
 
@@ -28,6 +28,9 @@ pub struct Revoked {
     pub through_version: TokenVersion,
     /// The newest version there is.
     pub newest_version: TokenVersion,
+    /// Whether the vault made the newest version's value. Once that is dead, the controllers have
+    /// it make another.
+    pub generated: bool,
     /// False when all that was asked for was revoked before.
     pub is_new: bool,
     /// When the last of them died, by the database's clock: also when that was before.
@@ -103,6 +106,7 @@ impl Vault {
             });
         }
 
+        let generated = is_generated(&mut transaction, tenant, &token, newest_version).await?;
         let is_new = Some(through) > token.revoked_through();
         let mut changes = Vec::new();
         if is_new {
@@ -142,6 +146,7 @@ impl Vault {
                 .max(token.revoked_through())
                 .unwrap_or(through),
             newest_version,
+            generated,
             is_new,
             time: dead_time.unwrap_or(time),
         })
@@ -191,6 +196,19 @@ async fn last_death(
     )
     .fetch_one(transaction)
     .await
+}
+
+/// Whether the vault made a version's value; not of one that is not to be believed.
+async fn is_generated(
+    transaction: &mut PgConnection,
+    tenant: &Tenant,
+    token: &Token,
+    version: TokenVersion,
+) -> Result<bool, sqlx::Error> {
+    let number = version.into();
+    let row = VersionRow::by_number(transaction, tenant.uuid(), token.id, number).await?;
+    let version = row.and_then(|row| row.verify(tenant.keys()).ok());
+    Ok(version.is_some_and(|version| version.origin == Origin::Generate))
 }
 
 fn newest(token: &Token) -> Result<TokenVersion, RevokeError> {

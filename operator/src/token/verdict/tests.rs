@@ -12,7 +12,7 @@ use bursar_vault::{
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use super::{facts, progress, receipt, stored};
+use super::{Receipt, facts, progress, receipt, stored};
 use crate::controller::Progress;
 use crate::object::Said;
 use crate::token::beside::Beside;
@@ -32,6 +32,7 @@ fn draining(brokers: i64) -> Beside {
     let certain = now() + SignedDuration::from_millis(500);
     Beside {
         drain: Drain {
+            taken_back_time: Some(now().into()),
             brokers_open: brokers,
             certain_time: (brokers > 0).then_some(certain.into()),
             brokers_confirmed: 2,
@@ -318,13 +319,36 @@ fn a_revoked_token_says_how_many_brokers_have_yet_to_confirm_and_by_when_it_is_c
 }
 
 #[test]
-fn the_receipt_comes_once_when_the_last_holder_has_ended_and_not_when_the_token_is_given_again() {
+fn the_receipt_comes_once_when_the_last_holder_has_ended_whoever_saw_it_drain() {
     let (valid, state) = (valid(good()), state(Serving::RevokedBySpec));
     let told = |beside: &Beside| facts(None, &valid, &state, beside);
     let mut done = draining(0);
     assert_eq!(receipt(Some(&told(&draining(1))), &draining(1).drain), None);
     assert_eq!(receipt(Some(&told(&done)), &done.drain), None);
-    assert_eq!(receipt(None, &done.drain), None);
+    for before in [
+        None,
+        Some(StoredTokenStatus::default()),
+        Some(told(&draining(1))),
+    ] {
+        let given = receipt(before.as_ref(), &done.drain).unwrap();
+        assert_eq!(given.time, now());
+    }
+    let mut more = draining(0);
+    let later = now() + SignedDuration::from_micros(1);
+    more.drain.taken_back_time = Some(later.into());
+    let given = receipt(Some(&told(&done)), &more.drain).unwrap();
+    assert_eq!(given.time, later);
+    assert_eq!(
+        receipt(Some(&told(&more)), &done.drain),
+        None,
+        "a user that is not suspended any more, with a version that was revoked before"
+    );
+    more.drain.brokers_confirmed = 0;
+    assert_eq!(
+        receipt(Some(&told(&done)), &more.drain),
+        None,
+        "nobody held it"
+    );
     assert_eq!(
         receipt(Some(&told(&draining(1))), &Drain::default()),
         None,
@@ -333,7 +357,7 @@ fn the_receipt_comes_once_when_the_last_holder_has_ended_and_not_when_the_token_
 
     done.drain.brokers_lapsed = 1;
     done.drain.last_served_time = Some(now().into());
-    let note = receipt(Some(&told(&draining(1))), &done.drain).unwrap();
+    let Receipt { note, .. } = receipt(Some(&told(&draining(1))), &done.drain).unwrap();
     for words in [
         "2 brokers confirmed.",
         "1 never did:",
