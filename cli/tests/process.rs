@@ -39,3 +39,24 @@ fn an_error_that_nobody_reads_gives_the_same_exit_code() {
         .status();
     assert_eq!(status.unwrap().code(), Some(2));
 }
+
+#[test]
+fn a_wrong_command_line_is_told_before_anybody_is_asked() {
+    for line in [
+        "audit --outcome Given",
+        "audit --follow",
+        "audit --follow -o jsonl --until 1h",
+        "audit --since 1h --until 1h",
+        "why not-an-id",
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_kubectl-bursar"))
+            .args(line.split(' '))
+            .args(["--kubeconfig", "/nowhere"])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{line}");
+    }
+    let mut audit = Command::new(env!("CARGO_BIN_EXE_kubectl-bursar"));
+    let status = audit.args(["audit", "--kubeconfig", "/nowhere"]).output();
+    assert_eq!(status.unwrap().status.code(), Some(1));
+}
