@@ -11,7 +11,7 @@ use bursar_wire::tls::TlsError;
 pub enum CliError {
     /// The kubeconfig cannot be used.
     #[error("the kubeconfig cannot be used: {0}")]
-    Kubeconfig(#[source] Box<kube::config::KubeconfigError>),
+    Kubeconfig(String),
     /// No client can be made of it.
     #[error("no client for the Kubernetes API can be made: {0}")]
     Client(String),

@@ -6,7 +6,7 @@ use bursar_wire::people::AUDIENCE;
 use k8s_openapi::api::authentication::v1::{SelfSubjectReview, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::PostParams;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::core::Status;
 use kube::{Api, Client, Config};
 
@@ -21,7 +21,11 @@ const LONGEST_PERSON: usize = 128;
 
 /// A client for the kubeconfig, and the namespace to ask about.
 pub(crate) async fn connect(global: &Global) -> Result<(Client, String), CliError> {
-    let failed = |error| CliError::Kubeconfig(Box::new(error));
+    // The lines behind the first quote the file.
+    let failed = |error: KubeconfigError| {
+        let text = error.to_string();
+        CliError::Kubeconfig(text.lines().next().unwrap_or_default().to_owned())
+    };
     let options = KubeConfigOptions {
         context: global.context.clone(),
         ..KubeConfigOptions::default()

@@ -60,3 +60,16 @@ fn a_wrong_command_line_is_told_before_anybody_is_asked() {
     let status = audit.args(["audit", "--kubeconfig", "/nowhere"]).output();
     assert_eq!(status.unwrap().status.code(), Some(1));
 }
+
+#[test]
+fn a_kubeconfig_that_cannot_be_read_is_not_quoted() {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("broken.yaml");
+    std::fs::write(&path, "users: [{\"token\": \"planted-").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_kubectl-bursar"))
+        .args(["audit", "--kubeconfig", path.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("the kubeconfig cannot be used"), "{told}");
+    assert!(!told.contains("planted-"), "{told}");
+}
