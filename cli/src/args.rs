@@ -1,7 +1,6 @@
 //! The command line.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -29,17 +28,13 @@ pub struct Args {
 }
 
 impl Args {
-    /// The exit code when the command could not do what it was asked. 2 for `audit verify`, where
-    /// 1 says that something was found.
+    /// Whether 1 says that something was found, and 2 that the command could not find out.
     #[must_use]
-    pub fn failure(&self) -> ExitCode {
-        match &self.command {
-            Command::Audit(Audit {
-                command: Some(AuditCommand::Verify),
-                ..
-            }) => ExitCode::from(2),
-            _ => ExitCode::FAILURE,
-        }
+    pub fn finds(&self) -> bool {
+        let Command::Audit(audit) = &self.command else {
+            return false;
+        };
+        matches!(audit.command, Some(AuditCommand::Verify))
     }
 
     /// Whose token is shown: who may read need not be able to revoke.
@@ -54,6 +49,7 @@ impl Args {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Connection")]
 pub(crate) struct Global {
     /// The kubeconfig file [default: those in KUBECONFIG, or else ~/.kube/config]
     #[arg(long, global = true, value_name = "FILE")]
@@ -141,6 +137,7 @@ pub(crate) enum AuditCommand {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Filters")]
 pub(crate) struct Filter {
     /// Of this TokenUser
     #[arg(long)]
@@ -157,9 +154,9 @@ pub(crate) struct Filter {
     /// By this application, as claimed
     #[arg(long)]
     pub(crate) app: Option<String>,
-    /// Served, Unaccounted, Accounted, Denied, Queried or Revoked
-    #[arg(long)]
-    pub(crate) outcome: Option<String>,
+    /// Of this outcome, in capitals or not
+    #[arg(long, value_enum, ignore_case = true)]
+    pub(crate) outcome: Option<Outcome>,
     /// Recorded since: 90s, 1h, 7d, or 2026-11-21T10:00:00Z
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<Since>,
@@ -169,6 +166,7 @@ pub(crate) struct Filter {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Output")]
 pub(crate) struct Show {
     /// At most so many, the newest [default: 100; with -o jsonl all]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -181,11 +179,39 @@ pub(crate) struct Show {
     pub(crate) follow: bool,
 }
 
+/// What records tell of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub(crate) enum Outcome {
+    /// A broker gave out a value
+    Served,
+    /// A broker may have given it out and never said
+    Unaccounted,
+    /// How much of what was unaccounted for was told of later
+    Accounted,
+    /// A request was refused
+    Denied,
+    /// A person read the audit
+    Queried,
+    /// A person revoked a token
+    Revoked,
+}
+
+impl Outcome {
+    /// As the vault calls it.
+    pub(crate) fn name(self) -> String {
+        let value = self.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}
+
 /// How records are printed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Output {
-    /// Columns, cut to fit 120 characters
+    /// Columns; in a terminal names and claims are cut, so that they fit 120 characters
     Table,
+    /// All columns, whole
+    Wide,
     /// One JSON array
     Json,
     /// One JSON object a line, as it comes: the export
@@ -211,7 +237,7 @@ pub(crate) struct Revoke {
 mod tests {
     use clap::{CommandFactory, Parser};
 
-    use super::Args;
+    use super::{Args, Command};
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -226,15 +252,35 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_verified_is_not_a_bad_record() {
-        let failure = |args: &[&str]| {
-            let args = [&["kubectl-bursar"], args].concat();
-            format!("{:?}", Args::try_parse_from(args).unwrap().failure())
-        };
-        let code = |code: u8| format!("{:?}", std::process::ExitCode::from(code));
-        assert_eq!(failure(&["audit", "verify"]), code(2));
-        assert_eq!(failure(&["audit"]), code(1));
-        assert_eq!(failure(&["revoke", "t"]), code(1));
+    fn an_outcome_is_taken_in_any_case_and_named_as_the_vault_does() {
+        for text in ["served", "SERVED", "Served"] {
+            let args = ["kubectl-bursar", "audit", "--outcome", text];
+            let Command::Audit(audit) = Args::try_parse_from(args).unwrap().command else {
+                panic!("not audit");
+            };
+            assert_eq!(audit.filter.outcome.unwrap().name(), "Served");
+        }
+        let args = ["kubectl-bursar", "audit", "--outcome", "Given"];
+        let told = Args::try_parse_from(args).unwrap_err().to_string();
+        assert!(told.contains("Served, Unaccounted, Accounted, Denied, Queried, Revoked"));
+    }
+
+    #[test]
+    fn the_help_of_audit_tells_filters_output_and_connection_apart() {
+        let args = ["kubectl-bursar", "audit", "--help"];
+        let help = Args::try_parse_from(args).unwrap_err().to_string();
+        let at = |part: &str| help.find(part).unwrap_or_else(|| panic!("{part}: {help}"));
+        let places = [
+            at("\nFilters:\n"),
+            at("--outcome <"),
+            at("- Unaccounted:"),
+            at("--until <"),
+            at("\nOutput:\n"),
+            at("--follow"),
+            at("\nConnection:\n"),
+            at("--vault <"),
+        ];
+        assert!(places.is_sorted(), "{help}");
     }
 
     #[test]

@@ -9,10 +9,11 @@ use bursar_wire::people::{AccessRecord, AuditPage, AuditQuery, LARGEST_PAGE};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use crate::args::{Filter, Output, Show};
+use crate::args::{Audit, Filter, Outcome, Output, Show};
 use crate::error::CliError;
 use crate::patience::Patience;
 use crate::table;
+use crate::time::Since;
 use crate::unread::remark;
 use crate::vault::Vault;
 
@@ -23,20 +24,34 @@ const FOUND_AGAIN: SignedDuration = SignedDuration::from_secs(20);
 /// Between two looks with --follow.
 const FOLLOW_PAUSE: Duration = Duration::from_secs(2);
 
-pub(crate) async fn run(
-    vault: &mut Vault,
-    filter: Filter,
-    show: &Show,
-    now: Timestamp,
-    out: &mut dyn Write,
-) -> Result<ExitCode, CliError> {
-    let query = query(filter, now);
+/// Whether the arguments go together.
+pub(crate) fn check(filter: &Filter, show: &Show, now: Timestamp) -> Result<(), CliError> {
+    let wrong = |text| Err(CliError::Usage(text));
     if show.follow && show.output != Output::Jsonl {
-        return Err(CliError::Usage("--follow goes with -o jsonl"));
+        return wrong("--follow goes with -o jsonl");
     }
     if show.follow && show.limit.is_some() {
-        return Err(CliError::Usage("--follow goes without --limit"));
+        return wrong("--follow goes without --limit");
     }
+    if show.follow && filter.until.is_some() {
+        return wrong("--follow goes without --until: it goes on with what is recorded later");
+    }
+    let at = |time: Option<Since>| time.map(|time| time.at(now));
+    match (at(filter.since), at(filter.until)) {
+        (Some(since), Some(until)) if since >= until => {
+            wrong("no time lies between --since and --until: --since has to be the earlier one")
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(crate) async fn run(
+    vault: &mut Vault,
+    Audit { filter, show, .. }: Audit,
+    now: Timestamp,
+    (out, width): (&mut dyn Write, Option<usize>),
+) -> Result<ExitCode, CliError> {
+    let query = query(filter, now);
     match (show.output, show.limit) {
         (Output::Jsonl, None) => {
             export(vault, query, show.follow, out).await?;
@@ -44,7 +59,7 @@ pub(crate) async fn run(
         (output, limit) => {
             let limit = limit.unwrap_or(DEFAULT_LIMIT);
             let (records, more) = newest(vault, query, limit).await?;
-            print(&records, output, out)?;
+            print(&records, output, (&mut *out, width))?;
             if more && show.limit.is_none() {
                 remark(format_args!(
                     "The newest {limit}; --limit or -o jsonl shows more."
@@ -62,7 +77,7 @@ fn query(filter: Filter, now: Timestamp) -> AuditQuery {
         service_account: filter.by_service_account,
         purpose: filter.purpose,
         app: filter.app,
-        outcome: filter.outcome,
+        outcome: filter.outcome.map(Outcome::name),
         since: filter.since.map(|since| since.at(now)),
         until: filter.until.map(|until| until.at(now)),
         ..AuditQuery::default()
@@ -145,12 +160,19 @@ impl Seen {
     }
 }
 
-fn print(records: &[AccessRecord], output: Output, out: &mut dyn Write) -> Result<(), CliError> {
+fn print(
+    records: &[AccessRecord],
+    output: Output,
+    (out, width): (&mut dyn Write, Option<usize>),
+) -> Result<(), CliError> {
     match output {
-        Output::Table => {
-            table::print(records, out)?;
+        Output::Table | Output::Wide => {
+            let wide = output == Output::Wide;
+            table::print(records, wide, width, out)?;
             if records.is_empty() {
-                remark(format_args!("No records."));
+                remark(format_args!(
+                    "No records. What was read a moment ago is on record some seconds later."
+                ));
             } else {
                 remark(format_args!(
                     "* as claimed by the application, or of people by themselves"
@@ -180,9 +202,43 @@ fn line(record: &AccessRecord, out: &mut dyn Write) -> Result<(), CliError> {
 #[cfg(test)]
 mod tests {
     use bursar_wire::people::AccessRecord;
+    use clap::Parser;
     use jiff::Timestamp;
 
-    use super::Seen;
+    use super::{Seen, check};
+    use crate::args::{Args, Command};
+
+    #[test]
+    fn what_never_ends_or_finds_nothing_is_refused() {
+        let checked = |line: &str| {
+            let args = format!("kubectl-bursar audit {line}");
+            let args = Args::try_parse_from(args.split(' ')).unwrap();
+            let Command::Audit(audit) = args.command else {
+                panic!("not audit");
+            };
+            let now = "2026-11-21T12:00:00Z".parse().unwrap();
+            check(&audit.filter, &audit.show, now).map_err(|error| error.to_string())
+        };
+        for (line, told) in [
+            ("--follow", "-o jsonl"),
+            ("--follow -o table", "-o jsonl"),
+            ("--follow -o jsonl --limit 5", "--limit"),
+            ("--follow -o jsonl --until 1h", "--until"),
+            ("--since 1h --until 1h", "--since"),
+            ("--since 1h --until 2h", "--since"),
+            ("--since 2026-11-21T11:00:00Z --until 1h", "--since"),
+        ] {
+            let refused = checked(line).unwrap_err();
+            assert!(refused.contains(told), "{line}: {refused}");
+        }
+        for line in [
+            "--since 2h --until 1h",
+            "--follow -o jsonl --since 1h",
+            "--until 1h",
+        ] {
+            assert_eq!(checked(line), Ok(()), "{line}");
+        }
+    }
 
     #[test]
     fn what_may_be_found_again_is_remembered_and_nothing_older() {

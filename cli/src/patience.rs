@@ -7,6 +7,7 @@ use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
 use tokio::time::Instant;
 
 use crate::error::CliError;
+use crate::time::for_people;
 use crate::unread::remark;
 
 /// How long tries are begun for.
@@ -59,13 +60,24 @@ impl Patience {
     /// Tries until it succeeds, or fails for good, or for too long.
     pub(crate) async fn with<T>(
         self,
-        mut one_try: impl AsyncFnMut() -> Result<T, Failure>,
+        one_try: impl AsyncFnMut() -> Result<T, Failure>,
     ) -> Result<T, CliError> {
+        self.telling(one_try, |text| remark(format_args!("{text}")))
+            .await
+    }
+
+    /// The same, telling `hear` why it tries again, once for each reason.
+    async fn telling<T>(
+        self,
+        mut one_try: impl AsyncFnMut() -> Result<T, Failure>,
+        mut hear: impl FnMut(&str),
+    ) -> Result<T, CliError> {
+        let mut told = String::new();
         loop {
             let tried = match self.one {
                 Some(limit) => tokio::time::timeout(limit, one_try())
                     .await
-                    .unwrap_or_else(|_| Err(Failure::passing(late(limit)))),
+                    .unwrap_or_else(|_| Err(Failure::passing(CliError::Late(limit)))),
                 None => one_try().await,
             };
             match tried {
@@ -74,17 +86,18 @@ impl Patience {
                     error,
                     again: Some(pause),
                 }) if Instant::now() + pause < self.until => {
-                    remark(format_args!("{error}; trying again"));
+                    let reason = error.to_string();
+                    if told != reason {
+                        let left = for_people(self.until.duration_since(Instant::now()));
+                        hear(&format!("{reason}; trying again for {left}"));
+                        told = reason;
+                    }
                     tokio::time::sleep(pause).await;
                 }
                 Err(failure) => return Err(failure.error),
             }
         }
     }
-}
-
-fn late(limit: Duration) -> CliError {
-    CliError::Connect(format!("not within {} seconds", limit.as_secs()))
 }
 
 /// Why a try failed, and when the next is worth while, if one is.
@@ -117,17 +130,14 @@ impl Failure {
     }
 
     /// What the Kubernetes API said, or that it did not answer.
-    pub(crate) fn kubernetes(
-        cause: kube::Error,
-        error: impl FnOnce(kube::Error) -> CliError,
-    ) -> Self {
-        let passes = match &cause {
+    pub(crate) fn kubernetes(cause: &kube::Error, error: CliError) -> Self {
+        let passes = match cause {
             kube::Error::Api(status) => matches!(status.code, 429 | 500..),
             kube::Error::HyperError(_) | kube::Error::Service(_) => true,
             _ => false,
         };
         Self {
-            error: error(cause),
+            error,
             again: passes.then_some(PAUSE),
         }
     }
@@ -158,14 +168,28 @@ mod tests {
         Failure::answered(CliError::NotTheVault(status.as_u16()), status, &headers)
     }
 
+    fn refused() -> Failure {
+        Failure::passing(CliError::Connect {
+            url: "https://v:1".to_owned(),
+            cause: "refused".to_owned(),
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_vault_that_is_away_is_told_of_once_with_where_it_was_looked_for() {
+        let mut heard = Vec::new();
+        let hear = |text: &str| heard.push(text.to_owned());
+        let failed = Patience::quick().telling(async || Err::<(), _>(refused()), hear);
+        let told = failed.await.unwrap_err().to_string();
+        assert!(told.ends_with("check --vault or BURSAR_PEOPLE"), "{told}");
+        assert_eq!(heard, [format!("{told}; trying again for 60 s")]);
+        assert!(told.contains("https://v:1 "), "{told}");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_passes_is_tried_again_when_the_vault_says() {
         let start = Instant::now();
-        let mut failures = vec![
-            Failure::passing(CliError::Connect("refused".to_owned())),
-            answered(503, None),
-            answered(429, Some("7")),
-        ];
+        let mut failures = vec![refused(), answered(503, None), answered(429, Some("7"))];
         let done = Patience::quick().with(async || failures.pop().map_or(Ok(()), Err));
         done.await.unwrap();
         assert_eq!(start.elapsed(), Duration::from_secs(7 + 1 + 1));
@@ -189,7 +213,7 @@ mod tests {
             tries += 1;
             std::future::pending::<Result<(), Failure>>().await
         });
-        assert!(matches!(failed.await, Err(CliError::Connect(_))));
+        assert!(matches!(failed.await, Err(CliError::Late(_))));
         assert!(tries > 1 && start.elapsed() < PATIENCE + QUICK);
 
         for seconds in ["61", "18446744073709551615"] {

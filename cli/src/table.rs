@@ -1,72 +1,132 @@
-//! Records in columns, cut to fit a terminal.
+//! Records in columns, whole or cut to fit a terminal.
 
 use std::io::{self, Write};
 
 use bursar_wire::people::AccessRecord;
 use jiff::Timestamp;
 
-/// The most characters of a line.
-const WIDTH: usize = 120;
 const GAP: &str = "  ";
 /// A cut column still has so many characters.
 const NARROWEST: usize = 8;
 
-const HEADERS: [&str; 10] = [
-    "TIME",
-    "COUNT",
-    "OUTCOME",
-    "USER",
-    "TOKEN",
-    "VERSION",
-    "SERVICE ACCOUNT",
-    "POD",
-    "APP*",
-    "PURPOSE*",
-];
-/// The columns that may be cut: names and claims. Times, numbers and outcomes are whole.
-const MAY_BE_CUT: [bool; 10] = [
-    false, false, false, true, true, false, true, true, true, true,
+/// When a column is shown.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum When {
+    Always,
+    /// When a row has something there: what `why` is asked by. Behind the width of the others.
+    Denied,
+    /// When all columns are.
+    Wide,
+}
+
+struct Column {
+    header: &'static str,
+    when: When,
+    /// Names and claims. Times, numbers, outcomes and ids are whole.
+    may_be_cut: bool,
+    cell: fn(&AccessRecord) -> String,
+}
+
+const fn column(
+    header: &'static str,
+    when: When,
+    may_be_cut: bool,
+    cell: fn(&AccessRecord) -> String,
+) -> Column {
+    Column {
+        header,
+        when,
+        may_be_cut,
+        cell,
+    }
+}
+
+const COLUMNS: [Column; 13] = [
+    column("TIME", When::Always, false, |r| seconds(r.recorded_time)),
+    column("COUNT", When::Always, false, |r| r.count.to_string()),
+    column("OUTCOME", When::Always, false, |r| r.outcome.clone()),
+    column("USER", When::Always, true, |r| or_none(r.user.as_ref())),
+    column("TOKEN", When::Always, true, |r| or_none(r.token.as_ref())),
+    column("VERSION", When::Always, false, |r| {
+        or_none(r.version.as_ref())
+    }),
+    column("SERVICE ACCOUNT", When::Always, true, |r| {
+        r.service_account_name.clone()
+    }),
+    column("POD", When::Always, true, |r| or_none(r.pod.as_ref())),
+    // Of people this is who asked: no less a claim.
+    column("APP*", When::Always, true, |r| {
+        r.person.as_ref().unwrap_or(&r.app_name).clone()
+    }),
+    column("PURPOSE*", When::Always, true, |r| r.purpose.clone()),
+    column("CODE", When::Denied, false, |r| or_none(r.code.as_ref())),
+    column("REASON", When::Wide, false, |r| or_none(r.reason.as_ref())),
+    column("DECISION_ID", When::Denied, false, |r| {
+        or_none(r.decision_id.as_ref())
+    }),
 ];
 
-type Line = [String; 10];
+fn or_none<T: ToString>(value: Option<&T>) -> String {
+    value.map(T::to_string).unwrap_or_default()
+}
 
-/// Prints a header and a line for each record; nothing when there is none.
-pub(crate) fn print(records: &[AccessRecord], out: &mut dyn Write) -> io::Result<()> {
+/// A column with what is in it.
+struct Filled {
+    column: &'static Column,
+    cells: Vec<String>,
+    width: usize,
+}
+
+/// Prints a header and a line for each record; nothing when there is none. Names and claims are
+/// cut so that lines fit `limit` characters, if there is one, and not all columns are asked for.
+pub(crate) fn print(
+    records: &[AccessRecord],
+    wide: bool,
+    limit: Option<usize>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     if records.is_empty() {
         return Ok(());
     }
-    let mut lines = vec![HEADERS.map(str::to_owned)];
-    lines.extend(records.iter().map(cells));
-    let widths = widths(&lines);
-    for line in &lines {
-        let cells = line.iter().zip(widths);
-        let cells: Vec<String> = cells.map(|(cell, width)| fit(cell, width)).collect();
-        writeln!(out, "{}", cells.join(GAP).trim_end())?;
+    let filled = COLUMNS.iter().map(|column| fill(column, records));
+    let mut shown: Vec<Filled> = filled
+        .filter(|filled| match filled.column.when {
+            When::Always => true,
+            When::Denied => wide || filled.cells.iter().any(|cell| !cell.is_empty()),
+            When::Wide => wide,
+        })
+        .collect();
+    if let Some(limit) = limit
+        && !wide
+    {
+        cut(&mut shown, limit);
+    }
+    let headers = shown
+        .iter()
+        .map(|column| fit(column.column.header, column.width));
+    line(headers.collect(), out)?;
+    for row in 0..records.len() {
+        let cells = shown
+            .iter()
+            .map(|column| fit(&column.cells[row], column.width));
+        line(cells.collect(), out)?;
     }
     Ok(())
 }
 
-fn cells(record: &AccessRecord) -> Line {
-    let or_none = |text: &Option<String>| text.clone().unwrap_or_default();
-    [
-        seconds(record.recorded_time),
-        record.count.to_string(),
-        record.outcome.clone(),
-        or_none(&record.user),
-        or_none(&record.token),
-        record
-            .version
-            .map(|version| version.to_string())
-            .unwrap_or_default(),
-        record.service_account_name.clone(),
-        or_none(&record.pod),
-        // Of people this is who asked: no less a claim.
-        record
-            .person
-            .clone()
-            .unwrap_or_else(|| record.app_name.clone()),
-        record.purpose.clone(),
-    ]
+fn line(cells: Vec<String>, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{}", cells.join(GAP).trim_end())
+}
+
+fn fill(column: &'static Column, records: &[AccessRecord]) -> Filled {
+    let cells: Vec<String> = records.iter().map(column.cell).collect();
+    let widths = cells.iter().map(|cell| cell.chars().count());
+    let width = widths.max().unwrap_or(0).max(column.header.len());
+    Filled {
+        column,
+        cells,
+        width,
+    }
 }
 
 /// A time as Kubernetes prints it.
@@ -74,23 +134,20 @@ pub(crate) fn seconds(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// What each column gets: what it needs, or less where all together do not fit.
-fn widths(lines: &[Line]) -> [usize; 10] {
-    let mut widths = [0; 10];
-    for line in lines {
-        for (width, cell) in widths.iter_mut().zip(line) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let gaps = GAP.len() * (widths.len() - 1);
-    while widths.iter().sum::<usize>() + gaps > WIDTH {
-        let wide = (0..widths.len()).filter(|column| MAY_BE_CUT[*column]);
-        match wide.max_by_key(|column| widths[*column]) {
-            Some(widest) if widths[widest] > NARROWEST => widths[widest] -= 1,
+/// Takes from the widest where all that are always shown do not fit together.
+fn cut(shown: &mut [Filled], limit: usize) {
+    let mut shown: Vec<&mut Filled> = shown
+        .iter_mut()
+        .filter(|filled| filled.column.when == When::Always)
+        .collect();
+    let gaps = GAP.len() * shown.len().saturating_sub(1);
+    while shown.iter().map(|filled| filled.width).sum::<usize>() + gaps > limit {
+        let wide = shown.iter_mut().filter(|filled| filled.column.may_be_cut);
+        match wide.max_by_key(|filled| filled.width) {
+            Some(widest) if widest.width > NARROWEST => widest.width -= 1,
             _ => break,
         }
     }
-    widths
 }
 
 fn fit(cell: &str, width: usize) -> String {
@@ -108,7 +165,9 @@ fn fit(cell: &str, width: usize) -> String {
 mod tests {
     use bursar_wire::people::AccessRecord;
 
-    use super::{WIDTH, print};
+    use super::print;
+
+    const WIDTH: usize = 120;
 
     fn record(name: &str) -> AccessRecord {
         AccessRecord {
@@ -122,29 +181,68 @@ mod tests {
             pod: Some(name.to_owned()),
             app_name: name.to_owned(),
             purpose: name.to_owned(),
+            decision_id: None,
+            code: None,
+            reason: None,
             ..crate::why::tests::refused()
         }
     }
 
-    fn lines(records: &[AccessRecord]) -> Vec<String> {
+    fn shown(records: &[AccessRecord], wide: bool, limit: Option<usize>) -> Vec<String> {
         let mut out = Vec::new();
-        print(records, &mut out).unwrap();
+        print(records, wide, limit, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         text.lines().map(str::to_owned).collect()
+    }
+
+    fn lines(records: &[AccessRecord]) -> Vec<String> {
+        shown(records, false, Some(WIDTH))
     }
 
     #[test]
     fn short_names_are_whole_and_claims_are_marked() {
         let lines = lines(&[record("ana")]);
-        assert!(lines[0].contains("APP*") && lines[0].contains("PURPOSE*"));
+        assert!(lines[0].contains("APP*") && lines[0].ends_with("PURPOSE*"));
         assert!(lines[1].starts_with("2026-11-21T10:00:00Z  12     Unaccounted  ana "));
     }
 
     #[test]
-    fn long_names_are_cut_and_no_line_is_longer_than_a_terminal() {
-        for line in lines(&[record(&"a".repeat(253)), record("ana")]) {
+    fn long_names_are_cut_in_a_terminal_alone() {
+        let long = "a".repeat(253);
+        let records = [record(&long), record("ana")];
+        for line in lines(&records) {
             assert!(line.chars().count() <= WIDTH, "{line}");
         }
+        for lines in [
+            shown(&records, false, None),
+            shown(&records, true, Some(WIDTH)),
+        ] {
+            assert_eq!(lines[1].matches(&long).count(), 6, "{}", lines[1]);
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_shown_with_its_code_and_what_why_is_asked_by() {
+        let id = "c8ea40b172bfff258fb905a002b32236";
+        let refused = AccessRecord {
+            decision_id: Some(id.to_owned()),
+            purpose: "p".repeat(253),
+            ..crate::why::tests::refused()
+        };
+        let records = [record("ana"), refused];
+        let lines = lines(&records);
+        assert!(
+            lines[0].ends_with("  CODE       DECISION_ID"),
+            "{}",
+            lines[0]
+        );
+        assert!(
+            lines[2].ends_with(&format!("  Forbidden  {id}")),
+            "{}",
+            lines[2]
+        );
+        let wide = shown(&records, true, None);
+        assert!(wide[2].ends_with(&format!("  Forbidden  WorkloadNotListed  {id}")));
     }
 
     #[test]

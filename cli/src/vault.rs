@@ -123,7 +123,7 @@ impl Vault {
             .header(TOKEN_HEADER, token)
             .header(PERSON_HEADER, &self.person)
             .body(body)
-            .map_err(|error| CliError::Connect(error.to_string()))?;
+            .map_err(CliError::from)?;
         let answer = match &self.way {
             Way::Proxy(_) => self.through_the_api_server(request).await?,
             Way::Direct {
@@ -154,7 +154,7 @@ impl Vault {
         request: Request<Bytes>,
     ) -> Result<Response<Bytes>, Failure> {
         let failed = |error: kube::Error| {
-            Failure::kubernetes(error, |error| CliError::Proxy(error.to_string()))
+            Failure::kubernetes(&error, CliError::Proxy(kubernetes::said(&error)))
         };
         let response = self
             .client
@@ -213,16 +213,22 @@ async fn straight(
     tls: Arc<ClientConfig>,
     mut request: Request<Bytes>,
 ) -> Result<Response<Bytes>, Failure> {
-    let lost = |error: hyper::Error| Failure::passing(CliError::Connect(error.to_string()));
-    let refused = |error: std::io::Error| Failure::passing(CliError::Connect(error.to_string()));
+    let away = |cause: String| {
+        let url = match host.contains(':') {
+            true => format!("https://[{host}]:{port}"),
+            false => format!("https://{host}:{port}"),
+        };
+        Failure::passing(CliError::Connect { url, cause })
+    };
+    let lost = |error: hyper::Error| away(error.to_string());
     let host_header = name.to_str().into_owned();
     let stream = tokio::time::timeout(CONNECT_DEADLINE, async {
         let tcp = TcpStream::connect((host, port)).await?;
         TlsConnector::from(tls).connect(name, tcp).await
     })
     .await
-    .map_err(|_| Failure::passing(CliError::Connect("not within 10 seconds".to_owned())))?
-    .map_err(refused)?;
+    .map_err(|_| away("not within 10 seconds".to_owned()))?
+    .map_err(|error| away(error.to_string()))?;
     let host_header = host_header
         .parse()
         .map_err(|_| CliError::from(tls::TlsError::ServerName))?;

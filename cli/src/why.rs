@@ -13,16 +13,21 @@ use crate::vault::Vault;
 /// The code whose reason is the names of quotas.
 const QUOTA_EXHAUSTED: &str = "QuotaExhausted";
 
+/// Whether it could be the id of a refusal.
+pub(crate) fn check(decision_id: &str) -> Result<(), CliError> {
+    if is_decision_id(decision_id) {
+        return Ok(());
+    }
+    Err(CliError::Usage(
+        "a decision_id is 32 digits and letters a to f, as a refusal has it",
+    ))
+}
+
 pub(crate) async fn run(
     vault: &mut Vault,
     decision_id: &str,
     out: &mut dyn Write,
 ) -> Result<ExitCode, CliError> {
-    if !is_decision_id(decision_id) {
-        return Err(CliError::Usage(
-            "a decision_id is 32 digits and letters a to f, as a refusal has it",
-        ));
-    }
     let path = format!("denials/{decision_id}");
     let record: AccessRecord = vault.get(&path, Patience::reading()).await?;
     write!(out, "{}", sentences(&record, &vault.namespace))?;

@@ -121,7 +121,7 @@ impl Team {
         ];
         let args = Args::try_parse_from(global.iter().chain(args)).unwrap();
         let now = || jiff::Timestamp::from_second(4_000_000_000).unwrap();
-        let code = run(args, &now, out).await?;
+        let code = run(args, &now, out, Some(120)).await?;
         Ok(format!("{code:?}") == format!("{:?}", std::process::ExitCode::SUCCESS))
     }
 

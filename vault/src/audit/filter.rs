@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use bursar_wire::people::{AccessRecord, AuditQuery, LARGEST_PAGE};
-use uuid::Uuid;
+use bursar_wire::people::{AuditQuery, LARGEST_PAGE};
 
+use super::cursor::{Cursor, Position};
 use super::record::Outcome;
 use crate::db_time::DbTime;
 
 /// Records that commit late have a time a little in the past: whoever goes on after the last page
 /// looks so far back again.
 const LATE: Duration = Duration::from_secs(10);
-/// Who looks on from here on, and finds nothing, leaves no record; anybody can write such a cursor,
-/// but not ask about more by it.
+/// Who looks on from here on, and is given nothing new, leaves no record.
 const LOOKED_ON: Duration = Duration::from_secs(60);
 /// No name or claim is longer, in bytes.
 const LONGEST_TEXT: usize = 253;
@@ -21,7 +20,7 @@ const LONGEST_TEXT: usize = 253;
 #[derive(Clone, Debug)]
 pub struct AuditFilter {
     pub(super) query: AuditQuery,
-    pub(super) cursor: Option<Position>,
+    pub(super) cursor: Option<Cursor>,
     pub(super) limit: u32,
 }
 
@@ -43,40 +42,6 @@ pub enum AuditFilterError {
     /// A time that the database does not know.
     #[error("{0} is later than 4713 BC")]
     Time(&'static str),
-}
-
-/// Where a page ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Position {
-    pub(super) time: DbTime,
-    pub(super) chain: Uuid,
-    pub(super) record_no: i64,
-}
-
-impl Position {
-    /// Before all records of a moment.
-    pub(super) const fn before(time: DbTime) -> Self {
-        Self {
-            time,
-            chain: Uuid::nil(),
-            record_no: 0,
-        }
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let mut parts = text.split('.');
-        let position = Self {
-            time: DbTime::from_micros(parts.next()?.parse().ok()?),
-            chain: parts.next()?.parse().ok()?,
-            record_no: parts.next()?.parse().ok()?,
-        };
-        (parts.next().is_none() && position.time.is_storable()).then_some(position)
-    }
-
-    pub(super) fn text(self) -> String {
-        let (time, chain) = (self.time.micros(), self.chain);
-        format!("{time}.{chain}.{}", self.record_no)
-    }
 }
 
 impl TryFrom<AuditQuery> for AuditFilter {
@@ -105,7 +70,7 @@ impl TryFrom<AuditQuery> for AuditFilter {
             return Err(AuditFilterError::Limit);
         }
         let cursor = match &query.cursor {
-            Some(text) => Some(Position::parse(text).ok_or(AuditFilterError::Cursor)?),
+            Some(text) => Some(Cursor::parse(text).ok_or(AuditFilterError::Cursor)?),
             None => None,
         };
         Ok(Self {
@@ -144,15 +109,11 @@ impl AuditFilter {
             .join(" ")
     }
 
-    /// Whether a page is worth a record: looking on from within the last minute is not, when it
-    /// found nothing, or only that others looked, or looking on would never find nothing.
-    pub(super) fn is_recorded(&self, now: DbTime, found: &[AccessRecord]) -> bool {
-        let told = |record: &AccessRecord| record.outcome != Outcome::Queried.as_str();
-        let looks_on = !self.query.newest_first
-            && self
-                .cursor
-                .is_some_and(|cursor| cursor.time > now.before(LOOKED_ON));
-        !looks_on || found.iter().any(told)
+    /// The cursor by which who asks looks on from within the last minute.
+    pub(super) fn looks_on(&self, now: DbTime) -> Option<&Cursor> {
+        let cursor = self.cursor.as_ref();
+        let cursor = cursor.filter(|cursor| cursor.position.time > now.before(LOOKED_ON));
+        cursor.filter(|_| !self.query.newest_first)
     }
 
     /// Where the page behind one that ended at `last` begins, if there is or may come one;
@@ -163,7 +124,7 @@ impl AuditFilter {
             (true, newest_first) if newest_first || !self.query.follow => last,
             (more, _) => {
                 let settled = Position::before(now.before(LATE));
-                match (last, self.cursor) {
+                match (last, self.cursor.map(|cursor| cursor.position)) {
                     (Some(last), _) if more && last.time < settled.time => Some(last),
                     (_, Some(cursor)) if cursor.time > settled.time => Some(cursor),
                     _ => Some(settled),
@@ -175,25 +136,9 @@ impl AuditFilter {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use uuid::Uuid;
 
-    #[test]
-    fn a_position_is_read_back_and_nothing_else_is_one() {
-        let position = Position {
-            time: DbTime::from_micros(-7),
-            chain: Uuid::from_u128(5),
-            record_no: 12,
-        };
-        assert_eq!(Position::parse(&position.text()), Some(position));
-        for wrong in [
-            "",
-            "1",
-            "1.2.3",
-            "1.00000000-0000-0000-0000-000000000005.1.1",
-        ] {
-            assert_eq!(Position::parse(wrong), None, "{wrong}");
-        }
-    }
+    use super::*;
 
     #[test]
     fn a_time_that_the_database_does_not_know_is_refused() {
@@ -210,9 +155,9 @@ mod tests {
         };
         assert_eq!(refused(query), Some(AuditFilterError::Time("until")));
         for micros in [i64::MIN, -9_000_000_000_000_000_000, i64::MAX] {
-            let position = Position::before(DbTime::from_micros(micros));
+            let (chain, mac) = (Uuid::nil(), "00".repeat(32));
             let query = AuditQuery {
-                cursor: Some(position.text()),
+                cursor: Some(format!("{micros}.{chain}.0.{mac}")),
                 ..AuditQuery::default()
             };
             assert_eq!(refused(query), Some(AuditFilterError::Cursor));

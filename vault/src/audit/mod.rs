@@ -11,6 +11,7 @@ mod anchor;
 mod bad_place;
 mod chain;
 mod checkpoint;
+mod cursor;
 mod filter;
 mod partitions;
 mod query;

@@ -1,5 +1,6 @@
 //! Reading records, for people. Each query leaves a record of itself before it is answered, but
-//! for a look on from within the last minute that found nothing, or only that others looked.
+//! for a look on from within the last minute that gives nothing but what the page before gave to
+//! the same person, or that others looked: else looking on would never find nothing.
 //!
 //! Names are those of the rows with these ids, which may be changed by whoever writes the
 //! database; `verify` is for finding out whether the records are.
@@ -9,7 +10,8 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::chain::append;
-use super::filter::{AuditFilter, Position};
+use super::cursor::{Cursor, Given, Position};
+use super::filter::AuditFilter;
 use super::record::{Outcome, Record};
 use crate::db_time::{DbTime, db_now};
 use crate::error::VaultError;
@@ -37,6 +39,16 @@ struct Row {
     person: Option<String>,
     chain_id: Uuid,
     record_no: i64,
+}
+
+impl Row {
+    fn place(&self) -> Position {
+        Position {
+            time: self.recorded_time,
+            chain: self.chain_id,
+            record_no: self.record_no,
+        }
+    }
 }
 
 impl From<Row> for AccessRecord {
@@ -133,8 +145,9 @@ impl Vault {
         let now = db_now(&mut transaction).await?;
         // One more than asked for tells whether there are more.
         let limit = i64::from(filter.limit) + 1;
+        let position = filter.cursor.map(|cursor| cursor.position);
         let mut rows = if query.newest_first {
-            let from = filter.cursor.unwrap_or(Position::before(DbTime::INFINITY));
+            let from = position.unwrap_or(Position::before(DbTime::INFINITY));
             page!(
                 "<",
                 "r.recorded_time desc, r.chain_id desc, r.record_no desc",
@@ -146,9 +159,7 @@ impl Vault {
             .fetch_all(&mut *transaction)
             .await?
         } else {
-            let from = filter
-                .cursor
-                .unwrap_or(Position::before(DbTime::MINUS_INFINITY));
+            let from = position.unwrap_or(Position::before(DbTime::MINUS_INFINITY));
             page!(
                 ">",
                 "r.recorded_time, r.chain_id, r.record_no",
@@ -162,21 +173,24 @@ impl Vault {
         };
         let more = rows.len() as i64 == limit;
         rows.truncate(filter.limit as usize);
-        let last = rows.last().map(|row| Position {
-            time: row.recorded_time,
-            chain: row.chain_id,
-            record_no: row.record_no,
-        });
-        let cursor = filter.next(now, last, more);
-        let records: Vec<AccessRecord> = rows.into_iter().map(AccessRecord::from).collect();
-        if filter.is_recorded(now, &records) {
+        let tells = |row: &&Row| row.outcome != Outcome::Queried.as_str();
+        let given = Given {
+            key: tenant.keys().newest().row_mac(),
+            person,
+            query,
+            places: rows.iter().filter(tells).map(Row::place).collect(),
+        };
+        let looks_on = filter.looks_on(now);
+        if !looks_on.is_some_and(|cursor| given.is_known_by(cursor)) {
             record_query(&mut transaction, tenant, person, &filter.kinds(), now).await?;
         }
+        let next = filter.next(now, rows.last().map(Row::place), more);
+        let cursor = next.map(|position| given.cursor(position));
         // Only what is on record is told.
         transaction.commit().await?;
         Ok(AuditPage {
-            records,
-            cursor: cursor.map(Position::text),
+            records: rows.into_iter().map(AccessRecord::from).collect(),
+            cursor: cursor.map(Cursor::text),
             more,
         })
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bursar_vault::{AuditFilter, DatabaseError, Vault, VaultConfig, VaultError};
+use bursar_vault::{AuditFilter, DatabaseError, Tenant, Vault, VaultConfig, VaultError};
 use bursar_wire::people::AuditQuery;
 
 use super::{of_outcome, person};
@@ -43,23 +43,26 @@ async fn what_a_person_did_is_on_record_with_the_names_of_all() {
     assert_eq!(queried.app_name, "");
 }
 
+/// A record of `count` refusals, recorded at `time`, an SQL expression.
+async fn denied(fixture: &Fixture, tenant: &Tenant, count: i32, time: &str) {
+    let id = tenant.id();
+    fixture
+        .tamper(&format!(
+            "insert into access_record (tenant_id, chain_id, record_no, recorded_time, outcome,
+                 service_account_name, app_name, purpose, count, first_time, last_time,
+                 decision_id, secret_version, mac)
+             values ('{id}', gen_random_uuid(), 1, {time}, 'Denied', 'app',
+                     'a', 'p', {count}, now(), now(), 'd', 1, sha256(''))"
+        ))
+        .await;
+}
+
 #[tokio::test]
 async fn who_follows_misses_nothing_that_is_committed_late() {
     let fixture = Fixture::new("follow").await;
     let tenant = fixture.tenant("team").await;
     // `count` tells records apart; 1 to 6 are there, of the last seconds and a minute ago.
-    let insert = async |count: i32, time: &str| {
-        fixture
-            .tamper(&format!(
-                "insert into access_record (tenant_id, chain_id, record_no, recorded_time, outcome,
-                     service_account_name, app_name, purpose, count, first_time, last_time,
-                     decision_id, secret_version, mac)
-                 values ('{}', gen_random_uuid(), 1, {time}, 'Denied', 'app',
-                         'a', 'p', {count}, now(), now(), 'd', 1, sha256(''))",
-                tenant.id()
-            ))
-            .await;
-    };
+    let insert = async |count: i32, time: &str| denied(&fixture, &tenant, count, time).await;
     for count in 1..=3 {
         insert(count, &format!("now() - interval '{} s'", 60 - count)).await;
     }
@@ -91,7 +94,12 @@ async fn who_follows_misses_nothing_that_is_committed_late() {
 async fn no_query_hides_behind_a_cursor_that_no_page_had() {
     let fixture = Fixture::new("made_up_cursor").await;
     let tenant = fixture.tenant("team").await;
-    let cursor = |micros: i64| Some(format!("{micros}.00000000-0000-0000-0000-000000000000.0"));
+    let cursor = |micros: i64| {
+        let mac = "0".repeat(64);
+        Some(format!(
+            "{micros}.00000000-0000-0000-0000-000000000000.0.{mac}"
+        ))
+    };
     // The beginning of 2000, and of 2100.
     let (past, future) = (cursor(0), cursor(3_155_760_000_000_000));
     let made_up = [
@@ -128,6 +136,53 @@ async fn no_query_hides_behind_a_cursor_that_no_page_had() {
         query.cursor = fixture.audit(&tenant, query.clone()).await.cursor;
         assert_eq!(fixture.count(recorded).await, before + 1);
     }
+}
+
+#[tokio::test]
+async fn who_follows_is_on_record_for_what_is_new_alone() {
+    let fixture = Fixture::new("follow_on_record").await;
+    let tenant = fixture.tenant("team").await;
+    let recorded = "select count(*) from access_record where outcome = 'Queried'";
+    let mut query = AuditQuery {
+        follow: true,
+        ..of_outcome("Denied")
+    };
+    let mut looks = 0;
+    for happened in 1..=2 {
+        // So late that no look of this test leaves it behind.
+        denied(&fixture, &tenant, happened, "now() + interval '20 s'").await;
+        looks += 1;
+        for _ in 0..3 {
+            let page = fixture.audit(&tenant, query.clone()).await;
+            assert_eq!(page.records.len(), usize::try_from(happened).unwrap());
+            query.cursor = page.cursor;
+            assert_eq!(fixture.count(recorded).await, looks);
+        }
+    }
+    // The vault's word for that is of no use to others, or for something else.
+    let cursor = query.cursor.clone();
+    let mut others = [person(), person(), person()];
+    others[1].name = "bob@example.com".parse().unwrap();
+    others[2].service_account_name = "other".parse().unwrap();
+    for (person, query) in others.iter().zip([
+        AuditQuery {
+            app: Some("a".to_owned()),
+            ..query.clone()
+        },
+        query.clone(),
+        query.clone(),
+    ]) {
+        let filter = AuditFilter::try_from(query).unwrap();
+        let page = fixture.vault.query_audit(&tenant, &filter, person).await;
+        assert_eq!(page.unwrap().records.len(), 2);
+        looks += 1;
+        assert_eq!(fixture.count(recorded).await, looks);
+    }
+    // Nor is one that the vault did not give, at the same place.
+    let (place, _) = cursor.as_deref().unwrap().rsplit_once('.').unwrap();
+    query.cursor = Some(format!("{place}.{}", "0".repeat(64)));
+    fixture.audit(&tenant, query).await;
+    assert_eq!(fixture.count(recorded).await, looks + 1);
 }
 
 #[tokio::test]
