@@ -427,7 +427,7 @@ begin
         select from allowance_charge c
         where c.tenant_id = p_tenant and c.incarnation_id = p_incarnation
           and (c.usage_id, c.window_no) in (
-              select * from unnest(v_usages, v_window_nos))
+              select usage_id, window_no from unnest(v_usages, v_window_nos) as u (usage_id, window_no))
           and c.open
     ) then
         granted := least(granted, 64);

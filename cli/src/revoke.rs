@@ -58,8 +58,8 @@ pub(crate) async fn run(
     } else if revoked.generated {
         writeln!(
             out,
-            "its values are generated: a new version is made in its place and served; to stop \
-             that, suspend its user or delete the StoredToken"
+            "its values are generated: while its source says so, a new version is made in its \
+             place and served; to stop that, suspend its user or delete the StoredToken"
         )?;
     }
     out.flush()?;
@@ -161,7 +161,7 @@ fn receipt(
     if revoked.generated && revoked.newest_version <= revoked.through_version {
         writeln!(
             out,
-            "in its place   a new version, generated and served unless its user is suspended"
+            "in its place   a new version, generated and served unless source or user are changed"
         )?;
     }
     writeln!(out, "took           {}", for_people(took))?;

@@ -64,12 +64,18 @@ fn sentences(record: &AccessRecord, namespace: &str) -> String {
         };
     }
     text += &format!("It was answered {code}.");
+    // Then the reason names quotas, as the broker has them.
+    let is_exhausted = code == QUOTA_EXHAUSTED;
     if let Some(reason) = reason {
-        text += &format!(" The vault's reason: {reason}.");
+        let whose = if is_exhausted {
+            "Its broker named"
+        } else {
+            "The vault's reason:"
+        };
+        text += &format!(" {whose} {reason}.");
     }
     text.push('\n');
-    // The reason names the quota.
-    let why = reason.filter(|_| code != QUOTA_EXHAUSTED).unwrap_or(code);
+    let why = reason.filter(|_| !is_exhausted).unwrap_or(code);
     text += &format!("What to do: {}\n", advice(why, record));
     text
 }
@@ -219,6 +225,10 @@ pub(crate) mod tests {
             ..refused()
         };
         let text = sentences(&record, "team-a");
+        assert!(
+            text.contains("QuotaExhausted. Its broker named TokenQuota daily.\n"),
+            "{text}"
+        );
         assert!(
             text.contains("wait until the period of TokenQuota daily ends"),
             "{text}"

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bursar_crds::names::OPERATOR_SERVICE_ACCOUNT;
+use bursar_crds::names::{OPERATOR_NAMESPACE, OPERATOR_SERVICE_ACCOUNT};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::PostParams;
 use kube::{Api, Client};
@@ -29,13 +29,10 @@ pub struct ForeignAccount {
 ///
 /// # Errors
 /// [`ForeignAccount`].
-pub(crate) async fn check(
-    client: &Client,
-    namespace: &str,
-    readiness: &Readiness,
-) -> Result<(), ForeignAccount> {
+pub(crate) async fn check(client: &Client, readiness: &Readiness) -> Result<(), ForeignAccount> {
     let reviews = Api::<SelfSubjectReview>::all(client.clone());
-    let must_be = format!("system:serviceaccount:{namespace}:{OPERATOR_SERVICE_ACCOUNT}");
+    // As the policies have it.
+    let must_be = format!("system:serviceaccount:{OPERATOR_NAMESPACE}:{OPERATOR_SERVICE_ACCOUNT}");
     loop {
         let review = SelfSubjectReview::default();
         let why = match reviews.create(&PostParams::default(), &review).await {

@@ -169,7 +169,7 @@ impl Operator {
         // First what needs nobody, so that a slip in the settings shows at once.
         root_keys::read(&self.config.root_key_dir)?;
         if !self.config.no_controllers {
-            account::check(&self.client, &self.config.namespace, &self.readiness).await?;
+            account::check(&self.client, &self.readiness).await?;
         }
         let vault = self.open_vault().await?;
         let recovered = self.watch_database(&vault, tasks);

@@ -46,6 +46,9 @@ impl Events {
 
     /// Something went as it should, of which there is one event for each `time`, also when it is
     /// told again by who does not know that it was told.
+    ///
+    /// # Errors
+    /// When the API server does not take it now, and may later.
     pub(crate) async fn once<K: Kind>(
         &self,
         object: &Guarded<K>,
@@ -53,7 +56,7 @@ impl Events {
         note: &str,
         time: Timestamp,
         now: Timestamp,
-    ) {
+    ) -> Result<(), kube::Error> {
         let (namespace, name) = place(object);
         let event = v1::Event {
             metadata: ObjectMeta {
@@ -74,9 +77,13 @@ impl Events {
         };
         let events = Api::namespaced(self.client.clone(), &namespace);
         match events.create(&PostParams::default(), &event).await {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-            Err(error) => tracing::warn!(%error, "an event was not published"),
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+            Err(error) if is_final(&error) => {
+                tracing::warn!(%error, "an event was not published");
+                Ok(())
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -104,13 +111,40 @@ impl Events {
     }
 }
 
+/// Whether the API server will say the same again: an event is no reason to keep the status back
+/// for ever.
+fn is_final(error: &kube::Error) -> bool {
+    const TOO_MANY_REQUESTS: u16 = 429;
+    matches!(error, kube::Error::Api(status)
+        if (400..500).contains(&status.code) && status.code != TOO_MANY_REQUESTS)
+}
+
 fn shortened(note: &str) -> String {
     note[..note.floor_char_boundary(MAX_NOTE)].to_owned()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{REVOCATION_COMPLETE, VALUE_ENDS_IN_WHITESPACE, VERSION_STORED};
+    use kube::core::Status;
+
+    use super::{REVOCATION_COMPLETE, VALUE_ENDS_IN_WHITESPACE, VERSION_STORED, is_final};
+
+    #[test]
+    fn an_event_that_may_be_taken_later_is_tried_again_and_one_that_is_refused_is_not() {
+        for (code, expected) in [
+            (400, true),
+            (403, true),
+            (404, true),
+            (422, true),
+            (429, false),
+            (500, false),
+            (503, false),
+        ] {
+            let status = Status::failure("no", "No").with_code(code);
+            let error = kube::Error::Api(Box::new(status));
+            assert_eq!(is_final(&error), expected, "{code}");
+        }
+    }
 
     #[test]
     fn the_reference_has_every_event_that_no_condition_gives() {

@@ -90,7 +90,8 @@ impl Reconciled for StoredToken {
         if let Some(Receipt { time, note }) = verdict::receipt(self.status.as_ref(), &beside.drain)
         {
             let reason = REVOCATION_COMPLETE;
-            context.events.once(object, reason, &note, time, now).await;
+            let events = &context.events;
+            events.once(object, reason, &note, time, now).await?;
         }
         write_if_changed(self, object, status, context).await?;
         Ok(verdict::progress(

@@ -124,12 +124,17 @@ pub(crate) fn charges(quotas: &[Quota], counter: &Counter, user: &User<'_>) -> V
     charges.into_values().collect()
 }
 
-/// The quotas that leave nothing when these counts of `charges` are used up.
+/// How many quotas a refusal names.
+const NAMED: usize = 8;
+
+/// The quotas that leave nothing when these counts of `charges` are used up: the first of them,
+/// because brokers keep refusals and callers read them.
 pub(crate) fn limiting(charges: &[Charge], used_up: &[UsageId]) -> Vec<String> {
     let used_up = charges.iter().filter(|it| used_up.contains(&it.usage));
     let names = used_up.flat_map(|charge| &charge.limited_by);
     let mut names: Vec<String> = names.map(QuotaName::to_string).collect();
     names.sort_unstable();
+    names.truncate(NAMED);
     names
 }
 
