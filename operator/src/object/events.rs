@@ -8,6 +8,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Api, Client, Resource};
 
 use crate::kind::{Guarded, Kind, place};
+use crate::refused;
 
 /// A new version of a token was stored.
 pub(crate) const VERSION_STORED: &str = "VersionStored";
@@ -115,8 +116,8 @@ impl Events {
 /// for ever.
 fn is_final(error: &kube::Error) -> bool {
     const TOO_MANY_REQUESTS: u16 = 429;
-    matches!(error, kube::Error::Api(status)
-        if (400..500).contains(&status.code) && status.code != TOO_MANY_REQUESTS)
+    refused::of_call(error)
+        .is_some_and(|status| (400..500).contains(&status.code) && status.code != TOO_MANY_REQUESTS)
 }
 
 fn shortened(note: &str) -> String {

@@ -30,7 +30,7 @@ use crate::tenant::Tenant;
 
 pub(crate) use stored::Stored;
 pub use usage::UsageId;
-pub(crate) use usage::{Charge, Concern, User, charges, concerning, limiting};
+pub(crate) use usage::{Charge, Concern, User, charges, concerning, concerning_counter, limiting};
 pub(crate) use used_up::used_up;
 pub(crate) use uses::{Use, uses};
 

@@ -90,22 +90,20 @@ impl fmt::Display for UsageId {
     }
 }
 
-/// What a use of `counter` by `user` is charged to, in the order of the counts.
-/// Several quotas on one count are one charge, under the least of their limits.
-pub(crate) fn charges(quotas: &[Quota], counter: &Counter, user: &User<'_>) -> Vec<Charge> {
+/// What a use of one counter is charged to, in the order of the counts, by the quotas that
+/// [concern](concerning_counter) it. Several on one count are one charge, under the least of
+/// their limits.
+pub(crate) fn charges(concerns: &[Concern<'_>]) -> Vec<Charge> {
     let mut charges: BTreeMap<UsageId, Charge> = BTreeMap::new();
     for Concern {
         quota,
         subject,
         usage,
-    } in concerning(quotas, user)
+    } in concerns
     {
-        if quota.counter != *counter {
-            continue;
-        }
-        let charge = charges.entry(usage).or_insert_with(|| Charge {
-            usage,
-            description: describe(&subject, counter, quota.window),
+        let charge = charges.entry(*usage).or_insert_with(|| Charge {
+            usage: *usage,
+            description: describe(subject, &quota.counter, quota.window),
             period: quota.window.period(),
             limit: None,
             limited_by: Vec::new(),
@@ -170,11 +168,23 @@ pub(crate) fn shared_limits(quotas: &[Quota], user: UserUid, token: TokenId) -> 
 
 /// The quotas on whatever this user does.
 pub(crate) fn concerning<'a>(quotas: &'a [Quota], user: &User<'_>) -> Vec<Concern<'a>> {
-    let concern = |quota: &'a Quota| {
-        let subject = counted(quota, quotas, user)?;
-        Some(Concern::new(quota, subject))
-    };
+    let concern = |quota| concern(quota, quotas, user);
     quotas.iter().filter_map(concern).collect()
+}
+
+/// Those of them that look at one counter.
+pub(crate) fn concerning_counter<'a>(
+    quotas: &'a [Quota],
+    counter: &Counter,
+    user: &User<'_>,
+) -> Vec<Concern<'a>> {
+    let of_counter = quotas.iter().filter(|quota| quota.counter == *counter);
+    let concern = |quota| concern(quota, quotas, user);
+    of_counter.filter_map(concern).collect()
+}
+
+fn concern<'a>(quota: &'a Quota, quotas: &[Quota], user: &User<'_>) -> Option<Concern<'a>> {
+    counted(quota, quotas, user).map(|subject| Concern::new(quota, subject))
 }
 
 /// The subject whose count a quota looks at, if it is about this user.
@@ -261,7 +271,7 @@ mod tests {
             tokens: &[Uuid::from_u128(GITHUB).into()],
             service_account: &app,
         };
-        let mut limits: Vec<_> = charges(quotas, &accesses(), &reader)
+        let mut limits: Vec<_> = charges(&concerning_counter(quotas, &accesses(), &reader))
             .into_iter()
             .map(|charge| charge.limit)
             .collect();

@@ -164,12 +164,11 @@ async fn decide(
         tokens: &[],
         service_account,
     };
-    let mut concerns = quotas::concerning(&quotas, &actor);
-    concerns.retain(|concern| concern.quota.counter == wish.counter);
+    let concerns = quotas::concerning_counter(&quotas, &wish.counter, &actor);
     if concerns.is_empty() {
         return Ok(Decision::Denied(Refusal::CounterNotFound));
     }
-    let charges = quotas::charges(&quotas, &wish.counter, &actor);
+    let charges = quotas::charges(&concerns);
     let (tenant, connection) = (reader.tenant, &mut *reader.connection);
     let released = match wish.operation {
         Operation::Consume => match consume(connection, tenant, wish, &charges, set_xmin).await? {

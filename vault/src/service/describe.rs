@@ -92,6 +92,7 @@ impl Limits {
                 used_up: HashSet::new(),
             });
         };
+        let accesses = Counter::accesses();
         let tokens = account.visible.iter().map(|visible| visible.token.id);
         let charges: HashMap<TokenId, Vec<Charge>> = tokens
             .map(|token| {
@@ -100,7 +101,8 @@ impl Limits {
                     tokens: &[token],
                     service_account,
                 };
-                (token, quotas::charges(&quotas, &Counter::accesses(), &user))
+                let concerns = quotas::concerning_counter(&quotas, &accesses, &user);
+                (token, quotas::charges(&concerns))
             })
             .collect();
         let all = charges.values().flatten();

@@ -266,15 +266,13 @@ pub(crate) async fn entitled(
     let Some(version) = newest else {
         return Ok(Err(DAMAGED));
     };
-    let charges = quotas::charges(
-        &quotas,
-        &Counter::accesses(),
-        &quotas::User {
-            user: user.uid,
-            tokens: &[visible.token.id],
-            service_account,
-        },
-    );
+    let reader_of_it = quotas::User {
+        user: user.uid,
+        tokens: &[visible.token.id],
+        service_account,
+    };
+    let concerns = quotas::concerning_counter(&quotas, &Counter::accesses(), &reader_of_it);
+    let charges = quotas::charges(&concerns);
     let opened = version.open_key(reader.tenant.keys());
     Ok(match reader.noted(opened).flatten() {
         Some((key, ciphertext)) => Ok(Box::new(Entitled {
