@@ -14,7 +14,7 @@ target := $(or $(CARGO_TARGET_DIR),target)
 testbed := $(target)/debug/testbed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test model up down bench lint fmt clippy deny drift generate build packages
+.PHONY: help demo test model up down release bench lint fmt clippy deny drift generate build packages
 
 help: ## List these commands
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -38,9 +38,15 @@ down: ## End what `make up` started
 	testbed=$${BURSAR_TESTBED:-$(testbed)}; \
 	if [ -x "$$testbed" ]; then "$$testbed" down; else echo 'testbed: not up'; fi
 
-bench: packages ## Measure the optimised build; writes target/bench/summary.json
+# One by one: built together, each would have what only another needs of a library.
+release: packages ## Build the programs that are installed, into target/release
+	cargo build --release --package bursar-operator
+	cargo build --release --package bursar-broker
+	cargo build --release --package bursar-cli
+
+bench: release ## Measure the programs of `make release`; writes target/bench/summary.json
 	@testbed/packages.sh wrk
-	cargo build --workspace --release
+	cargo build --release --package bursar-bench --package bursar-testbed
 	@$(target)/release/testbed exec -- $(target)/release/bursar-bench
 
 lint: fmt clippy deny drift ## Formatting, clippy, cargo deny, and whether generated files are current

@@ -6,7 +6,6 @@ use std::rc::Rc;
 
 use bursar_seal::Random;
 use bursar_wire::v1alpha1::Denial;
-use http::HeaderMap;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::allowance::held::Access;
@@ -18,7 +17,7 @@ use crate::http::code::Code;
 use crate::http::decision::{DecisionId, DecisionLog};
 use crate::http::problem::Problem;
 use crate::http::status::Descriptions;
-use crate::jwt::{Authenticated, Authenticator, bearer};
+use crate::jwt::{Authenticated, Authenticator};
 use crate::metrics::Metrics;
 use crate::upstream::calls::{CallError, Calls};
 
@@ -86,17 +85,16 @@ impl Broker {
         byte[0]
     }
 
-    /// Whether the caller is this pod's.
+    /// Whether the caller that brought this JWT is this pod's.
     ///
     /// # Errors
     /// 401 when it is not; 503 before the vault has said who it would be.
-    pub(crate) fn authenticate(&self, headers: &HeaderMap, now: Now) -> Result<(), Problem> {
-        let token = bearer(headers)?;
+    pub(crate) fn authenticate(&self, jwt: &[u8], now: Now) -> Result<(), Problem> {
         let mut authenticator = self.authenticator.borrow_mut();
         let authenticator = authenticator
             .as_mut()
             .ok_or_else(Problem::vault_unavailable)?;
-        let authenticated = authenticator.authenticate(token, now.wall);
+        let authenticated = authenticator.authenticate(jwt, now.wall);
         if authenticated != Ok(Authenticated::Remembered) {
             self.metrics.signatures.inc();
         }

@@ -1,7 +1,11 @@
 //! Log lines, on standard error.
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
+use std::io;
+
+use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::args::LogFormat;
 
@@ -15,13 +19,13 @@ pub struct LogLevelError(#[from] ParseError);
 /// # Errors
 /// When `filter` is none.
 pub fn start(filter: &str, format: LogFormat) -> Result<(), LogLevelError> {
-    let filter = EnvFilter::builder().parse(filter)?;
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    let filter: Targets = filter.parse()?;
+    let lines = fmt()
+        .with_max_level(LevelFilter::TRACE)
+        .with_writer(io::stderr);
     match format {
-        LogFormat::Json => lines.json().init(),
-        LogFormat::Text => lines.init(),
+        LogFormat::Json => lines.json().finish().with(filter).init(),
+        LogFormat::Text => lines.finish().with(filter).init(),
     }
     Ok(())
 }

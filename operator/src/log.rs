@@ -3,8 +3,10 @@
 use std::io::{self, IsTerminal};
 
 use clap::ValueEnum;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// The least severe messages that are written.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -35,31 +37,42 @@ pub enum LogFormat {
 /// # Errors
 /// When the process already has somewhere to log to.
 pub fn init(level: LogLevel, format: LogFormat) -> Result<(), LogError> {
-    let logs = tracing_subscriber::fmt()
-        .with_env_filter(filter(level))
+    let logs = fmt()
+        .with_max_level(LevelFilter::TRACE)
         .with_writer(io::stderr);
+    let filter = filter(level);
     match format {
         LogFormat::Text => logs
             .with_ansi(io::stderr().is_terminal())
             .finish()
+            .with(filter)
             .try_init(),
-        LogFormat::Json => logs.json().finish().try_init(),
+        LogFormat::Json => logs.json().finish().with(filter).try_init(),
     }
     .map_err(|_| LogError)
 }
 
 /// The filter for a level.
-pub fn filter(level: LogLevel) -> EnvFilter {
+pub fn filter(level: LogLevel) -> Targets {
+    let all = Targets::new();
     // The Kubernetes client logs the whole body of an answer it cannot read,
     // and some of those answers are Secrets. What a watch is refused is logged here, once.
-    let directives = match level {
-        LogLevel::Error => "error,kube_client=off,kube_runtime=error",
-        LogLevel::Warn => "warn,kube_client=off,kube_runtime=error",
-        LogLevel::Info => "info,kube_client=off,kube_runtime=error",
-        LogLevel::Debug => "debug,kube_client=off,h2=info,hyper_util=info",
-        LogLevel::Trace => "trace,kube_client::client=off",
+    let quiet = |all: Targets| {
+        all.with_target("kube_client", LevelFilter::OFF)
+            .with_target("kube_runtime", LevelFilter::ERROR)
     };
-    EnvFilter::new(directives)
+    match level {
+        LogLevel::Error => quiet(all.with_default(LevelFilter::ERROR)),
+        LogLevel::Warn => quiet(all.with_default(LevelFilter::WARN)),
+        LogLevel::Info => quiet(all.with_default(LevelFilter::INFO)),
+        LogLevel::Debug => all
+            .with_default(LevelFilter::DEBUG)
+            .with_target("kube_client", LevelFilter::OFF)
+            .with_targets([("h2", LevelFilter::INFO), ("hyper_util", LevelFilter::INFO)]),
+        LogLevel::Trace => all
+            .with_default(LevelFilter::TRACE)
+            .with_target("kube_client::client", LevelFilter::OFF),
+    }
 }
 
 /// The process already logs elsewhere.

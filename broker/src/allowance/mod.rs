@@ -13,4 +13,4 @@ pub(crate) mod notes;
 pub(crate) mod queue;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

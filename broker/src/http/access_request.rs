@@ -69,7 +69,18 @@ impl<'a> AccessRequest<'a> {
         Ok(request)
     }
 
-    /// The same, slower: takes escaped strings too, and knows what is wrong.
+    /// The same, with nothing of the body that it was read from.
+    pub(crate) fn into_owned(self) -> AccessRequest<'static> {
+        let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        AccessRequest {
+            user_id: owned(self.user_id),
+            token: self.token.map(owned),
+            app_name: owned(self.app_name),
+            purpose: owned(self.purpose),
+        }
+    }
+
+    /// [`Self::parse`], slower: takes escaped strings too, and knows what is wrong.
     fn parse_member_by_member(body: &[u8]) -> Result<Self, Problem> {
         let Members(members) = serde_json::from_slice(body).map_err(|error| {
             let at = position(&error);

@@ -13,6 +13,7 @@ use super::quotas::{Quota, quota};
 use super::{PATIENCE, count_request};
 use crate::allowance::denials::{Denial, whole_seconds};
 use crate::broker::Broker;
+use crate::jwt::bearer;
 use crate::upstream::backoff::Backoff;
 use crate::upstream::calls::CallError;
 
@@ -61,7 +62,7 @@ where
     B: Body<Data = Bytes>,
 {
     let request = count_request::read(headers, body, user_id, counter).await?;
-    broker.authenticate(headers, broker.now())?;
+    broker.authenticate(bearer(headers)?, broker.now())?;
     counted(broker, call, &request)
         .await
         .map_err(|problem| problem.about(&request.user_id))

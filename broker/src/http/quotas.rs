@@ -13,6 +13,7 @@ use super::problem::Problem;
 use super::syntax::{NAME_RULE, is_name};
 use crate::allowance::denials::Denial;
 use crate::broker::Broker;
+use crate::jwt::bearer;
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -52,7 +53,7 @@ pub(crate) async fn describe(
     if !is_name(user_id) {
         return Err(Problem::invalid("user_id", NAME_RULE));
     }
-    broker.authenticate(headers, broker.now())?;
+    broker.authenticate(bearer(headers)?, broker.now())?;
     described(broker, user_id)
         .await
         .map_err(|problem| problem.about(user_id))

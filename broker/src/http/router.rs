@@ -22,7 +22,7 @@ where
 {
     let began = Instant::now();
     let (parts, body) = request.into_parts();
-    let answer = match route(broker, &parts, body).await {
+    let answer = match route(broker, parts, body).await {
         Ok(body) => {
             broker.metrics.served.inc();
             answer(StatusCode::OK, "application/json", body)
@@ -38,29 +38,29 @@ where
 }
 
 /// Transport comes first, so that not even the list of calls is told to others.
-async fn route<B>(broker: &Broker, parts: &Parts, body: B) -> Result<Bytes, Problem>
+async fn route<B>(broker: &Broker, parts: Parts, body: B) -> Result<Bytes, Problem>
 where
     B: Body<Data = Bytes>,
 {
     transport::check(&parts.uri, &parts.headers)?;
     let path = parts.uri.path();
     if path == "/v1/tokens/access" {
-        only(&Method::POST, "POST", parts)?;
-        access(broker, &parts.headers, body).await
+        only(&Method::POST, "POST", &parts)?;
+        access(broker, parts, body).await
     } else if let Some(user_id) = path.strip_prefix("/v1/tokens/status/") {
-        only(&Method::GET, "GET", parts)?;
+        only(&Method::GET, "GET", &parts)?;
         // Boxed, so that the future of the common call stays small: hyper moves it.
         Box::pin(status(broker, &parts.headers, user_id)).await
     } else if let Some(rest) = path.strip_prefix("/v1/quotas/") {
         match rest.split_once('/') {
             None => {
-                only(&Method::GET, "GET", parts)?;
+                only(&Method::GET, "GET", &parts)?;
                 Box::pin(quotas::describe(broker, &parts.headers, rest)).await
             }
             Some((user_id, rest)) => {
                 let (counter, call) = rest.split_once('/').ok_or_else(no_such_call)?;
                 let call = Call::named(call).ok_or_else(no_such_call)?;
-                only(&Method::POST, "POST", parts)?;
+                only(&Method::POST, "POST", &parts)?;
                 let count = count(broker, &parts.headers, body, (user_id, counter, call));
                 Box::pin(count).await
             }

@@ -20,6 +20,7 @@ use super::syntax::{NAME_RULE, is_name};
 use crate::allowance::denials::Denial;
 use crate::broker::Broker;
 use crate::clock::BootTime;
+use crate::jwt::bearer;
 
 /// How long an answer is given again.
 const REMEMBERED: Duration = Duration::from_secs(1);
@@ -73,7 +74,7 @@ pub(crate) async fn status(
         return Err(Problem::invalid("user_id", NAME_RULE));
     }
     let now = broker.now();
-    broker.authenticate(headers, now)?;
+    broker.authenticate(bearer(headers)?, now)?;
     let described = match broker.descriptions.get(user_id, now.boot) {
         Some(described) => Ok(described),
         None => timeout(PATIENCE, describe(broker, user_id))

@@ -7,24 +7,11 @@ use super::forgeries::{NOW_SECONDS, forged, with};
 use super::issuer::{
     ISSUER, Issuer, NAMESPACE, POD_NAME, POD_UID, SERVICE_ACCOUNT, Signature, good_claims,
 };
+use super::scene::authenticator;
 use super::{Authenticated, Authenticator, JwtError, PodIdentity};
 use crate::clock::UnixMillis;
 
 const NOW: UnixMillis = UnixMillis(NOW_SECONDS * 1_000);
-
-fn authenticator(issuer: &Issuer) -> Authenticator {
-    let pod = PodIdentity {
-        namespace: NAMESPACE.to_owned(),
-        name: POD_NAME.to_owned(),
-        uid: POD_UID.to_owned(),
-        service_account_name: SERVICE_ACCOUNT.to_owned(),
-    };
-    let issuer = WorkloadIssuer {
-        issuer: ISSUER.to_owned(),
-        jwks: issuer.jwks(),
-    };
-    Authenticator::new(&issuer, pod).unwrap()
-}
 
 #[test]
 fn no_forged_token_passes_with_nothing_remembered() {

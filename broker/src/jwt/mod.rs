@@ -14,7 +14,9 @@ mod forgeries;
 #[cfg(test)]
 #[path = "../../tests/support/issuer.rs"]
 #[expect(unreachable_pub, reason = "the integration tests share this file")]
-mod issuer;
+pub(crate) mod issuer;
+#[cfg(test)]
+pub(crate) mod scene;
 
 pub(crate) use authenticator::{Authenticated, Authenticator};
 pub(crate) use bearer::bearer;

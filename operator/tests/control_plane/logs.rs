@@ -8,6 +8,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bursar_operator::{LogLevel, log_filter};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// Every value that a test puts into a Secret begins with this, and nothing else has it.
@@ -31,10 +33,11 @@ static BYTES: AtomicU64 = AtomicU64::new(0);
 /// Looks at every line from now on.
 pub(crate) fn watch() {
     tracing_subscriber::fmt()
-        .with_env_filter(log_filter(LogLevel::Trace))
+        .with_max_level(LevelFilter::TRACE)
         .with_ansi(false)
         .with_writer(|| Watcher)
         .finish()
+        .with(log_filter(LogLevel::Trace))
         .try_init()
         .unwrap();
 }
