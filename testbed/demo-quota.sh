@@ -89,7 +89,8 @@ echo 'grace are over (150 s) it is recorded as unaccounted for.'
 [ "$(charged)" = 200 ] || fail "of 200 units $(charged) are charged"
 [ "$total" -le 200 ] || fail "a quota of 200 gave $total reads"
 run kubectl get tokenquotas --namespace team-a
-echo 'USED follows within 30 seconds.'
+echo 'USED follows within 30 seconds. Exactly, and with what the killed one held:'
+run kubectl bursar quotas --namespace team-a
 
 kill "${reader_pids[@]}" 2>/dev/null || true
 wait "${reader_pids[@]}" 2>/dev/null || true

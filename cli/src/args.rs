@@ -12,12 +12,13 @@ const AUDITOR: &str = "bursar-auditor";
 /// The service account to revoke with, unless told.
 const REVOKER: &str = "bursar-revoker";
 
-/// Who read which token, why a request was refused, and revoking at once.
+/// Who read which token, how much of quotas is used, why a request was refused, and revoking
+/// at once.
 ///
 /// It asks the API server for a token of a service account that you may use
 /// (`create serviceaccounts/token`), and shows that to the vault. What you may do is
-/// what that service account may do: `list accessrecords.bursar.dev` for audit and
-/// why, `revoke storedtokens.bursar.dev` for revoke. Your own name goes on record.
+/// what that service account may do: `list accessrecords.bursar.dev` for audit, quotas
+/// and why, `revoke storedtokens.bursar.dev` for revoke. Your own name goes on record.
 #[derive(Debug, Parser)]
 #[command(name = "kubectl-bursar", bin_name = "kubectl bursar", version)]
 pub struct Args {
@@ -41,7 +42,7 @@ impl Args {
     pub(crate) fn service_account(&self) -> &str {
         let default = match &self.command {
             Command::Revoke(_) => REVOKER,
-            Command::Audit(_) | Command::Why { .. } => AUDITOR,
+            Command::Audit(_) | Command::Quotas(_) | Command::Why { .. } => AUDITOR,
         };
         let named = self.global.service_account.as_deref();
         named.unwrap_or(default)
@@ -105,6 +106,12 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Who read which token, when, how often and what for; newest last
     Audit(Audit),
+    /// How much of TokenQuotas is used, exactly; of those for each user also by whom
+    ///
+    /// USED is what was used or is held. HELD is, of that, what brokers were granted and have
+    /// not accounted for yet: within the lease of a minute or so it is used or goes back. Of a
+    /// quota for each user, who used most comes first, and who used nothing is left out.
+    Quotas(Quotas),
     /// Why a request was refused, by the decision_id in the refusal
     Why {
         /// The decision_id
@@ -179,6 +186,21 @@ pub(crate) struct Show {
     pub(crate) follow: bool,
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct Quotas {
+    /// The TokenQuota [default: all]
+    pub(crate) name: Option<String>,
+    /// Those of this TokenUser, and of this user's tokens
+    #[arg(long)]
+    pub(crate) user: Option<String>,
+    /// Of a quota for each user, at most so many users
+    #[arg(long, default_value = "100", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) limit: u32,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
 /// What records tell of.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 #[value(rename_all = "PascalCase")]
@@ -191,7 +213,7 @@ pub(crate) enum Outcome {
     Accounted,
     /// A request was refused
     Denied,
-    /// A person read the audit
+    /// A person read the audit, or how quotas stand
     Queried,
     /// A person revoked a token
     Revoked,
@@ -292,6 +314,7 @@ mod tests {
         };
         assert_eq!(account(&["audit"]), "bursar-auditor");
         assert_eq!(account(&["audit", "verify"]), "bursar-auditor");
+        assert_eq!(account(&["quotas"]), "bursar-auditor");
         assert_eq!(account(&["why", "d"]), "bursar-auditor");
         assert_eq!(account(&["revoke", "t"]), "bursar-revoker");
         let told = ["revoke", "t", "--service-account", "sec/a"];

@@ -11,8 +11,9 @@ use uuid::Uuid;
 
 use crate::args::{Audit, Filter, Outcome, Output, Show};
 use crate::error::CliError;
+use crate::output::{line, print};
 use crate::patience::Patience;
-use crate::table;
+use crate::records::COLUMNS;
 use crate::time::Since;
 use crate::unread::remark;
 use crate::vault::Vault;
@@ -59,7 +60,17 @@ pub(crate) async fn run(
         (output, limit) => {
             let limit = limit.unwrap_or(DEFAULT_LIMIT);
             let (records, more) = newest(vault, query, limit).await?;
-            print(&records, output, (&mut *out, width))?;
+            print(COLUMNS, &records, output, (&mut *out, width))?;
+            if output.is_table() {
+                remark(match records.as_slice() {
+                    [] => format_args!(
+                        "No records. What was read a moment ago is on record some seconds later."
+                    ),
+                    _ => {
+                        format_args!("* as claimed by the application, or of people by themselves")
+                    }
+                });
+            }
             if more && show.limit.is_none() {
                 remark(format_args!(
                     "The newest {limit}; --limit or -o jsonl shows more."
@@ -158,45 +169,6 @@ impl Seen {
                 .retain(|_, time| newest.duration_since(*time) <= FOUND_AGAIN);
         }
     }
-}
-
-fn print(
-    records: &[AccessRecord],
-    output: Output,
-    (out, width): (&mut dyn Write, Option<usize>),
-) -> Result<(), CliError> {
-    match output {
-        Output::Table | Output::Wide => {
-            let wide = output == Output::Wide;
-            table::print(records, wide, width, out)?;
-            if records.is_empty() {
-                remark(format_args!(
-                    "No records. What was read a moment ago is on record some seconds later."
-                ));
-            } else {
-                remark(format_args!(
-                    "* as claimed by the application, or of people by themselves"
-                ));
-            }
-        }
-        Output::Json => {
-            serde_json::to_writer_pretty(&mut *out, records).map_err(std::io::Error::from)?;
-            writeln!(out)?;
-        }
-        Output::Jsonl => {
-            for record in records {
-                line(record, out)?;
-            }
-        }
-    }
-    out.flush()?;
-    Ok(())
-}
-
-fn line(record: &AccessRecord, out: &mut dyn Write) -> Result<(), CliError> {
-    serde_json::to_writer(&mut *out, record).map_err(std::io::Error::from)?;
-    writeln!(out)?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::args::{Args, AuditCommand, Command};
 use crate::error::CliError;
 use crate::unread::Unread;
 use crate::vault::Vault;
-use crate::{audit, revoke, verify, why};
+use crate::{audit, quotas, revoke, verify, why};
 
 /// Does what the arguments say; results go to `out`, remarks to standard error. A listing ends
 /// with a broken pipe when nobody reads `out` any more; other commands go on to their exit code.
@@ -28,7 +28,7 @@ pub async fn run(
     match &args.command {
         Command::Audit(audit) => audit::check(&audit.filter, &audit.show, now)?,
         Command::Why { decision_id } => why::check(decision_id)?,
-        Command::Revoke(_) => {}
+        Command::Quotas(_) | Command::Revoke(_) => {}
     }
     let service_account = args.service_account();
     let mut vault = Vault::new(&args.global, service_account).await?;
@@ -37,6 +37,7 @@ pub async fn run(
             Some(AuditCommand::Verify) => verify::run(&mut vault, &mut Unread(out)).await,
             None => audit::run(&mut vault, audit, now, (out, width)).await,
         },
+        Command::Quotas(asked) => quotas::run(&mut vault, asked, (out, width)).await,
         Command::Why { decision_id } => why::run(&mut vault, &decision_id, out).await,
         Command::Revoke(revoke) => revoke::run(&mut vault, &revoke, &mut Unread(out)).await,
     }

@@ -54,7 +54,7 @@ pub use names::{
 pub use open::{OpenError, QUERY_LIMIT, VaultConfig};
 pub use people::Person;
 pub use places::{Place, Places};
-pub use quotas::{QuotaSpec, QuotaState, UsageId};
+pub use quotas::{QuotaFilter, QuotaFilterError, QuotaSpec, QuotaState, UsageId};
 pub use recalls::{Recalled, Recalls};
 pub use schema::SchemaError;
 pub use tenant::Tenant;

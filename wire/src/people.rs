@@ -3,6 +3,7 @@
 //! | call | right asked for, in the namespace | answer |
 //! |---|---|---|
 //! | `POST /v1/namespaces/NAMESPACE/accessrecords/query` ([`AuditQuery`]) | `list accessrecords` | [`AuditPage`] |
+//! | `POST /v1/namespaces/NAMESPACE/tokenquotas/query` ([`QuotaQuery`]) | `list accessrecords` | [`QuotaUses`] |
 //! | `GET  /v1/namespaces/NAMESPACE/denials/DECISION_ID` | `list accessrecords` | [`AccessRecord`] |
 //! | `GET  /v1/namespaces/NAMESPACE/verification` | `list accessrecords` | [`Verification`] |
 //! | `POST /v1/namespaces/NAMESPACE/storedtokens/NAME/revocation` ([`RevokeRequest`]) | `revoke storedtokens NAME` | [`Revocation`] |
@@ -136,6 +137,64 @@ pub struct AccessRecord {
     pub chain_id: Uuid,
     /// Its number there.
     pub record_no: i64,
+}
+
+/// Which quotas.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuotaQuery {
+    /// The TokenQuota's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The TokenUser's name: those of this user, and of this user's tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Of a quota for each user at most so many users, at most [`LARGEST_PAGE`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// How quotas stand.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct QuotaUses {
+    /// By name; of a quota for each user, who used most comes first, and who used nothing is
+    /// left out unless asked for.
+    pub quotas: Vec<QuotaUse>,
+    /// Whether more users than these used something of a quota for each user.
+    pub more: bool,
+    /// Whether there are quotas that are not what the vault wrote: they are not among these, and
+    /// nothing is granted in the namespace until they are.
+    pub damaged: bool,
+}
+
+/// How much of a quota is used in its present window.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct QuotaUse {
+    /// The TokenQuota's name.
+    pub name: String,
+    /// `user/NAME`, `token/NAME`, `serviceaccount/NAME` or `each user`.
+    pub subject: String,
+    /// The TokenUser whose count it is, or whose token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// What is counted.
+    pub counter: String,
+    /// `Enforce` or `Warn`.
+    pub enforcement: String,
+    /// Units in a window.
+    pub limit: u64,
+    /// Units that are used, or held.
+    pub used: u64,
+    /// Of these, what brokers were granted and have not accounted for yet.
+    pub held: u64,
+    /// What is left of the limit.
+    pub remaining: u64,
+    /// The length of a window in seconds; it never ends without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub period_seconds: Option<u64>,
+    /// When the present window ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resets_time: Option<Timestamp>,
 }
 
 /// Which versions to revoke.

@@ -103,6 +103,8 @@ pub(super) struct QuotaLabels {
 pub(crate) enum PeopleCall {
     /// Which records there are.
     Audit,
+    /// How quotas stand.
+    Quotas,
     /// Why a request was refused.
     Why,
     /// Whether the records are as written.
@@ -116,8 +118,9 @@ pub(crate) enum PeopleCall {
 }
 
 impl PeopleCall {
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Audit,
+        Self::Quotas,
         Self::Why,
         Self::Verify,
         Self::Revoke,

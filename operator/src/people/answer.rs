@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bursar_seal::TokenVersion;
-use bursar_vault::{AuditFilter, DbTime, Namespace, Person, Tenant, TokenName};
+use bursar_vault::{AuditFilter, DbTime, Namespace, Person, QuotaFilter, Tenant, TokenName};
 use bursar_wire::people::{
-    AuditQuery, BadPlace, Progress, Revocation, RevokeRequest, Verification,
+    AuditQuery, BadPlace, Progress, QuotaQuery, Revocation, RevokeRequest, Verification,
 };
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, StatusCode};
@@ -32,6 +32,7 @@ const BODY_DEADLINE: Duration = Duration::from_secs(5);
 enum Asked {
     /// Boxed, because the others are small.
     Audit(Box<AuditFilter>),
+    Quotas(QuotaFilter),
     Why(String),
     Verify,
     Revoke(TokenName, TokenVersion),
@@ -55,7 +56,7 @@ enum Turn<'a> {
 impl Asked {
     fn right(&self) -> Right<'_> {
         match self {
-            Self::Audit(_) | Self::Why(_) | Self::Verify => Right::ListRecords,
+            Self::Audit(_) | Self::Quotas(_) | Self::Why(_) | Self::Verify => Right::ListRecords,
             Self::Revoke(token, _) | Self::Progress(token) => Right::Revoke(token),
         }
     }
@@ -122,6 +123,10 @@ impl People {
                 let page = self.vault.query_audit(&tenant, &filter, &person).await?;
                 ok(&page)
             }
+            Asked::Quotas(filter) => {
+                let uses = self.vault.query_quotas(&tenant, &filter, &person).await?;
+                ok(&uses)
+            }
             Asked::Why(decision_id) => self.why(&tenant, &decision_id, &person).await,
             Asked::Verify => self.verify(&tenant, &person).await,
             Asked::Revoke(name, through) => {
@@ -140,7 +145,7 @@ impl People {
         namespace: &Namespace,
     ) -> Result<Turn<'_>, Problem> {
         Ok(match asked {
-            Asked::Audit(_) | Asked::Why(_) => Turn::Query {
+            Asked::Audit(_) | Asked::Quotas(_) | Asked::Why(_) => Turn::Query {
                 _turn: self.turns.query(account, namespace).await?,
             },
             Asked::Verify => Turn::Later,
@@ -254,6 +259,11 @@ async fn asked(call: Call, body: Incoming) -> Result<Asked, Problem> {
             let filter = AuditFilter::try_from(query);
             let filter = filter.map_err(|error| Problem::invalid(error.to_string()))?;
             Asked::Audit(Box::new(filter))
+        }
+        Call::Quotas => {
+            let query: QuotaQuery = parse(&bytes)?;
+            let filter = QuotaFilter::try_from(query);
+            Asked::Quotas(filter.map_err(|error| Problem::invalid(error.to_string()))?)
         }
         Call::Revoke(name) => {
             let RevokeRequest { through_version } = parse(&bytes)?;

@@ -12,6 +12,8 @@ use crate::metrics::PeopleCall;
 pub(super) enum Call {
     /// Which records there are.
     Audit,
+    /// How quotas stand.
+    Quotas,
     /// The record of one refused request.
     Why(String),
     /// Whether the records are as the vault wrote them.
@@ -34,6 +36,7 @@ impl Call {
     pub(super) fn kind(&self) -> PeopleCall {
         match self {
             Self::Audit => PeopleCall::Audit,
+            Self::Quotas => PeopleCall::Quotas,
             Self::Why(_) => PeopleCall::Why,
             Self::Verify => PeopleCall::Verify,
             Self::Revoke(_) => PeopleCall::Revoke,
@@ -50,6 +53,7 @@ impl Call {
         let name = |name: &str| TokenName::try_from(name).map_err(invalid);
         let (allow, call) = match rest {
             ["accessrecords", "query"] => ("POST", Self::Audit),
+            ["tokenquotas", "query"] => ("POST", Self::Quotas),
             ["denials", id] => ("GET", Self::Why(decision_id(id)?)),
             ["verification"] => ("GET", Self::Verify),
             ["storedtokens", token, "revocation"] if method == Method::POST => {
@@ -138,6 +142,8 @@ mod tests {
         let read = |method, path| Call::read(method, path).unwrap();
         let (namespace, call) = read(&Method::POST, "/v1/namespaces/team/accessrecords/query");
         assert_eq!((namespace.as_str(), call), ("team", Call::Audit));
+        let (_, call) = read(&Method::POST, "/v1/namespaces/team/tokenquotas/query");
+        assert_eq!(call, Call::Quotas);
         let revocation = "/v1/namespaces/team/storedtokens/ana.github/revocation";
         let name = "ana.github".parse().unwrap();
         assert_eq!(read(&Method::POST, revocation).1, Call::Revoke(name));
@@ -151,6 +157,7 @@ mod tests {
             "/",
             "/v1/namespaces/team",
             "/v1/namespaces/team/accessrecords",
+            "/v1/namespaces/team/tokenquotas/limit",
             "/v1/namespaces/team/denials/a/b",
             "/v2/namespaces/team/denials/a",
             "//v1/namespaces/team/denials/a",

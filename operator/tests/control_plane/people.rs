@@ -1,8 +1,8 @@
 //! What people ask the vault, and who may.
 
 use bursar_cli::CliError;
-use bursar_crds::StoredToken;
 use bursar_crds::reasons::ConditionType;
+use bursar_crds::{StoredToken, TokenQuota};
 use bursar_testbed::until;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::ResourceExt;
@@ -42,6 +42,12 @@ pub(crate) async fn database(team: &Team) -> PgPool {
 fn lines(jsonl: &str) -> Vec<Value> {
     let parse = |line| serde_json::from_str(line).unwrap();
     jsonl.lines().map(parse).collect()
+}
+
+/// That member of each record.
+fn lines_of(jsonl: &str, member: &str) -> Vec<String> {
+    let text = |record: Value| record[member].as_str().unwrap().to_owned();
+    lines(jsonl).into_iter().map(text).collect()
 }
 
 #[tokio::test]
@@ -175,13 +181,8 @@ async fn the_audit_says_who_did_what_and_every_query_is_on_record() {
         .bursar(&["audit", "--outcome", "Queried", "-o", "jsonl"])
         .await;
     let queries = queries.unwrap().out;
-    let kinds: Vec<Value> = lines(&queries)
-        .into_iter()
-        .map(|record| record["purpose"].clone())
-        .collect();
-    let kinds: Vec<&str> = kinds.iter().map(|kind| kind.as_str().unwrap()).collect();
     assert_eq!(
-        kinds,
+        lines_of(&queries, "purpose"),
         [
             "audit user",
             "audit user",
@@ -283,13 +284,79 @@ async fn why_tells_of_one_refused_request_in_sentences() {
 }
 
 #[tokio::test]
+async fn who_used_how_much_of_a_quota_is_told_in_columns_and_as_json_and_put_on_record() {
+    let team = with_token().await;
+    team.user("bo").await;
+    let none = team.bursar(&["quotas"]).await.unwrap();
+    assert!(none.success && none.out.is_empty(), "{}", none.out);
+    team.quota("each", json!({ "subject": { "each": "User" } }))
+        .await;
+    let uploads = json!({
+        "subject": { "userRef": { "name": "bo" } },
+        "counter": "uploads",
+        "window": { "type": "Period", "period": "36h" },
+    });
+    team.quota("uploads", uploads).await;
+    for name in ["each", "uploads"] {
+        team.wait::<TokenQuota>(name, ConditionType::Usable, "True Within")
+            .await;
+    }
+    let mut broker = Broker::attached(&team).await;
+    let granted = broker.granted("ana", "github").await;
+    broker.serve(&granted, 1).await;
+    let units = u64::from(granted.units);
+
+    let printed = team.bursar(&["quotas", "-o", "json"]).await.unwrap();
+    let told: Vec<Value> = serde_json::from_str(&printed.out).unwrap();
+    let [each, uploads] = told.as_slice() else {
+        panic!("{}", printed.out);
+    };
+    assert_eq!(each["user"], "ana");
+    assert_eq!(each["used"], units);
+    assert_eq!(each["held"], units - 1);
+    assert_eq!(each["remaining"], 10 - units);
+    assert_eq!(uploads["used"], 0);
+    assert_eq!(uploads["period_seconds"], 129_600);
+
+    let table = team.bursar(&["quotas", "--user", "bo"]).await.unwrap().out;
+    let lines: Vec<Vec<&str>> = table
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    let [header, each, uploads] = lines.as_slice() else {
+        panic!("{table}");
+    };
+    assert_eq!(header[..3], ["NAME", "SUBJECT", "USER"]);
+    assert_eq!(each.join(" "), "each each user bo accesses 0 0 10 Lifetime");
+    assert!(
+        uploads
+            .join(" ")
+            .starts_with("uploads user/bo bo uploads 0 0 10 36h 20"),
+        "{table}"
+    );
+
+    let queries = team
+        .bursar(&["audit", "--outcome", "Queried", "-o", "jsonl"])
+        .await;
+    let queries = lines_of(&queries.unwrap().out, "purpose");
+    assert_eq!(queries, ["quotas", "quotas", "quotas user"]);
+    let wrong = team.bursar(&["quotas", "--user", "Bo"]).await;
+    assert_eq!(code(wrong), "InvalidRequest");
+}
+
+#[tokio::test]
 async fn without_the_right_nothing_is_told_and_nothing_is_there_looks_the_same() {
     let team = with_token().await;
     team.testbed
         .create_service_account(&team.namespace, "nobody")
         .await
         .unwrap();
-    for args in [vec!["audit"], vec!["why", ABSENT], vec!["revoke", "github"]] {
+    for args in [
+        vec!["audit"],
+        vec!["quotas"],
+        vec!["why", ABSENT],
+        vec!["revoke", "github"],
+    ] {
         let args = [args, vec!["--service-account", "nobody"]].concat();
         assert_eq!(code(team.bursar(&args).await), "Forbidden", "{args:?}");
     }
@@ -303,10 +370,13 @@ async fn without_the_right_nothing_is_told_and_nothing_is_there_looks_the_same()
         "Forbidden"
     );
     let as_ender = ["--service-account", "ender"];
-    assert_eq!(
-        code(team.bursar_as(&as_ender, &["audit"]).await),
-        "Forbidden"
-    );
+    for read in ["audit", "quotas"] {
+        assert_eq!(
+            code(team.bursar_as(&as_ender, &[read]).await),
+            "Forbidden",
+            "{read}"
+        );
+    }
     assert!(
         team.bursar_as(&as_ender, &["revoke", "github"])
             .await

@@ -27,4 +27,5 @@ pub(crate) use chain::{Head, append, chained, head_mac};
 pub use checkpoint::Checkpoints;
 pub use filter::{AuditFilter, AuditFilterError};
 pub(crate) use partitions::provide as provide_partitions;
+pub(crate) use query::record_query;
 pub use record::{Outcome, Record};

@@ -248,7 +248,7 @@ impl Vault {
 }
 
 /// Leaves a record that `person` asked, and for what or by what.
-async fn record_query(
+pub(crate) async fn record_query(
     transaction: &mut PgConnection,
     tenant: &Tenant,
     person: &Person,

@@ -18,7 +18,7 @@ text_enum! {
         Accounted,
         /// A request was refused.
         Denied,
-        /// A person read the audit.
+        /// A person read the audit, or how quotas stand.
         Queried,
         /// A person revoked a token.
         Revoked,

@@ -10,6 +10,8 @@
 //! not known. The controllers write it anew from the object.
 
 mod exhausted;
+mod held;
+mod query;
 mod stored;
 mod usage;
 mod used_up;
@@ -28,6 +30,7 @@ use crate::names::{Counter, QuotaId, QuotaName};
 use crate::rows::{Enforcement, Quota, QuotaRow, QuotaSet, Subject, Window, raise};
 use crate::tenant::Tenant;
 
+pub use query::{QuotaFilter, QuotaFilterError};
 pub(crate) use stored::Stored;
 pub use usage::UsageId;
 pub(crate) use usage::{Charge, Concern, User, charges, concerning, concerning_counter, limiting};

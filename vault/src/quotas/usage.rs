@@ -183,6 +183,16 @@ pub(crate) fn concerning_counter<'a>(
     of_counter.filter_map(concern).collect()
 }
 
+/// The count that a quota, one of `quotas`, has of a user, or of one of these tokens of theirs.
+pub(super) fn concerning_user<'a>(
+    quota: &'a Quota,
+    quotas: &[Quota],
+    user: UserUid,
+    tokens: &[TokenId],
+) -> Option<Concern<'a>> {
+    shared(quota, quotas, user, tokens).map(|subject| Concern::new(quota, subject))
+}
+
 fn concern<'a>(quota: &'a Quota, quotas: &[Quota], user: &User<'_>) -> Option<Concern<'a>> {
     counted(quota, quotas, user).map(|subject| Concern::new(quota, subject))
 }

@@ -12,6 +12,7 @@ use crate::tenant::Tenant;
 /// How a count stands in its present window.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Use {
+    pub(crate) window_no: i64,
     pub(crate) used: i64,
     /// `None` when the window does not end.
     pub(crate) window_end_time: Option<DbTime>,
@@ -27,7 +28,8 @@ pub(crate) async fn uses(
     let windows = concerns.iter().map(|it| it.quota.window.period());
     let periods: Vec<Option<i64>> = windows.collect();
     let rows = sqlx::query!(
-        r#"select u.usage_id as "usage_id!", coalesce(w.charged, 0) as "used!",
+        r#"select u.usage_id as "usage_id!", present.window_no as "window_no!",
+                  coalesce(w.charged, 0) as "used!",
                   to_timestamp((present.window_no + 1) * u.period_s) as "end_time: DbTime"
            from unnest($2::uuid[], $3::bigint[]) as u (usage_id, period_s)
            cross join lateral (
@@ -46,6 +48,7 @@ pub(crate) async fn uses(
     .await?;
     let uses = rows.into_iter().map(|row| {
         let present = Use {
+            window_no: row.window_no,
             used: row.used,
             window_end_time: row.end_time,
         };

@@ -1,6 +1,7 @@
 //! Quotas: exact over any number of brokers, whatever becomes of them.
 
 mod change;
+mod query;
 mod sharing;
 mod status;
 mod windows;

@@ -79,6 +79,11 @@ impl Bed {
         }
     }
 
+    /// A vault without a service.
+    pub(crate) async fn vault(&self) -> Vault {
+        open(&self.database.runtime_url, self.lease).await
+    }
+
     /// The next leader's controllers, whose connections `shut_out` does not end.
     pub(crate) async fn controllers_elsewhere(&self) -> Controllers {
         next_leader(&open(&self.database.superuser_url, self.lease).await).await

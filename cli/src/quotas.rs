@@ -1,0 +1,139 @@
+//! `quotas`: how much of each is used, and by whom.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use bursar_wire::people::{QuotaQuery, QuotaUse, QuotaUses};
+
+use crate::args::Quotas;
+use crate::error::CliError;
+use crate::output::print;
+use crate::patience::Patience;
+use crate::table::{Column, When, column, or_none, seconds};
+use crate::unread::remark;
+use crate::vault::Vault;
+
+const COLUMNS: &[Column<QuotaUse>] = &[
+    column("NAME", When::Always, true, |q| q.name.clone()),
+    column("SUBJECT", When::Always, true, |q| q.subject.clone()),
+    column("USER", When::Always, true, |q| or_none(q.user.as_ref())),
+    column("COUNTER", When::Always, true, |q| q.counter.clone()),
+    column("USED", When::Always, false, |q| q.used.to_string()),
+    column("HELD", When::Always, false, |q| q.held.to_string()),
+    column("LIMIT", When::Always, false, |q| q.limit.to_string()),
+    column("WINDOW", When::Always, false, window),
+    column("RESETS", When::Filled, false, |q| {
+        q.resets_time.map(seconds).unwrap_or_default()
+    }),
+    column("ENFORCEMENT", When::Wide, false, |q| q.enforcement.clone()),
+];
+
+pub(crate) async fn run(
+    vault: &mut Vault,
+    asked: Quotas,
+    (out, width): (&mut dyn Write, Option<usize>),
+) -> Result<ExitCode, CliError> {
+    let query = QuotaQuery {
+        name: asked.name,
+        user: asked.user,
+        limit: Some(asked.limit),
+    };
+    let found: QuotaUses = vault
+        .post("tokenquotas/query", &query, Patience::reading())
+        .await?;
+    print(COLUMNS, &found.quotas, asked.output, (out, width))?;
+    if found.quotas.is_empty() {
+        remark(format_args!("No such TokenQuota in {}.", vault.namespace));
+    }
+    if found.more {
+        let limit = asked.limit;
+        remark(format_args!(
+            "Of a quota for each user, the {limit} who used most; --limit shows more, --user one."
+        ));
+    }
+    if found.damaged {
+        remark(format_args!(
+            "Some quotas are not as the vault wrote them, and are left out: kubectl get tokenquotas"
+        ));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The length of a window, as a TokenQuota's spec has it (GEP-2257).
+fn window(quota: &QuotaUse) -> String {
+    let Some(seconds) = quota.period_seconds else {
+        return "Lifetime".to_owned();
+    };
+    let parts = [
+        (seconds / 3600, 'h'),
+        (seconds % 3600 / 60, 'm'),
+        (seconds % 60, 's'),
+    ];
+    let parts = parts.iter().filter(|(number, _)| *number > 0);
+    parts
+        .map(|(number, unit)| format!("{number}{unit}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use bursar_wire::people::QuotaUse;
+
+    use super::COLUMNS;
+    use crate::table::print;
+
+    fn quota() -> QuotaUse {
+        QuotaUse {
+            name: "daily".to_owned(),
+            subject: "each user".to_owned(),
+            user: Some("ana".to_owned()),
+            counter: "accesses".to_owned(),
+            enforcement: "Enforce".to_owned(),
+            limit: 1_000,
+            used: 740,
+            held: 40,
+            remaining: 260,
+            period_seconds: Some(86_400),
+            resets_time: Some("2026-11-22T00:00:00Z".parse().unwrap()),
+        }
+    }
+
+    fn lines(quotas: &[QuotaUse]) -> Vec<String> {
+        let mut out = Vec::new();
+        print(COLUMNS, quotas, false, Some(120), &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_quota_is_told_with_its_window_and_what_is_held() {
+        let lines = lines(&[quota()]);
+        assert_eq!(
+            lines,
+            [
+                "NAME   SUBJECT    USER  COUNTER   USED  HELD  LIMIT  WINDOW  RESETS",
+                "daily  each user  ana   accesses  740   40    1000   24h     2026-11-22T00:00:00Z",
+            ]
+        );
+    }
+
+    #[test]
+    fn windows_are_written_as_in_a_spec() {
+        for (seconds, written) in [
+            (None, "Lifetime"),
+            (Some(1), "1s"),
+            (Some(5_400), "1h30m"),
+            (Some(3_601), "1h1s"),
+            (Some(604_800), "168h"),
+        ] {
+            let quota = QuotaUse {
+                period_seconds: seconds,
+                resets_time: None,
+                ..quota()
+            };
+            let lines = lines(&[quota]);
+            assert!(!lines[0].contains("RESETS"), "{}", lines[0]);
+            assert!(lines[1].ends_with(&format!("  {written}")), "{}", lines[1]);
+        }
+    }
+}
