@@ -108,9 +108,11 @@ pub(crate) enum Command {
     Audit(Audit),
     /// How much of TokenQuotas is used, exactly; of those for each user also by whom
     ///
-    /// USED is what was used or is held. HELD is, of that, what brokers were granted and have
-    /// not accounted for yet: within the lease of a minute or so it is used or goes back. Of a
-    /// quota for each user, who used most comes first, and who used nothing is left out.
+    /// USED is what is charged. HELD is, of that, what brokers were granted: they use it or give
+    /// it back, and what a broker that died had stays charged. Of a quota for each user, who
+    /// used most comes first, and who used nothing is left out, as are users that were deleted.
+    ///
+    /// Exit code 1 when quotas are not as the vault wrote them.
     Quotas(Quotas),
     /// Why a request was refused, by the decision_id in the refusal
     Why {
@@ -193,9 +195,9 @@ pub(crate) struct Quotas {
     /// Those of this TokenUser, and of this user's tokens
     #[arg(long)]
     pub(crate) user: Option<String>,
-    /// Of a quota for each user, at most so many users
-    #[arg(long, default_value = "100", value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    pub(crate) limit: u32,
+    /// Of a quota for each user, at most so many users [default: 100]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) limit: Option<u32>,
     /// How to print
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use bursar_wire::people::{QuotaQuery, QuotaUse, QuotaUses};
+use bursar_wire::people::{QuotaQuery, QuotaUse, QuotaUses, QuotaWindow};
 
 use crate::args::Quotas;
 use crate::error::CliError;
@@ -28,6 +28,9 @@ const COLUMNS: &[Column<QuotaUse>] = &[
     column("ENFORCEMENT", When::Wide, false, |q| q.enforcement.clone()),
 ];
 
+/// Users of a quota for each user, without a limit of one's own.
+const DEFAULT_LIMIT: u32 = 100;
+
 pub(crate) async fn run(
     vault: &mut Vault,
     asked: Quotas,
@@ -36,32 +39,50 @@ pub(crate) async fn run(
     let query = QuotaQuery {
         name: asked.name,
         user: asked.user,
-        limit: Some(asked.limit),
+        limit: Some(asked.limit.unwrap_or(DEFAULT_LIMIT)),
     };
     let found: QuotaUses = vault
         .post("tokenquotas/query", &query, Patience::reading())
         .await?;
     print(COLUMNS, &found.quotas, asked.output, (out, width))?;
-    if found.quotas.is_empty() {
-        remark(format_args!("No such TokenQuota in {}.", vault.namespace));
-    }
-    if found.more {
-        let limit = asked.limit;
-        remark(format_args!(
-            "Of a quota for each user, the {limit} who used most; --limit shows more, --user one."
-        ));
-    }
     if found.damaged {
         remark(format_args!(
-            "Some quotas are not as the vault wrote them, and are left out: kubectl get tokenquotas"
+            "Some quotas are not as the vault wrote them: they are left out, and nothing is granted \
+             in {} until the operator has written them anew from the objects. Find out who can \
+             write to the database.",
+            vault.namespace
+        ));
+        return Ok(ExitCode::FAILURE);
+    }
+    if found.quotas.is_empty() && asked.output.is_table() {
+        remark(format_args!("{}", nothing(&query, &vault.namespace)));
+    }
+    if found.more && asked.limit.is_none() {
+        remark(format_args!(
+            "Of a quota for each user, the {DEFAULT_LIMIT} who used most; --limit shows more, --user one."
         ));
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// That there is no such thing, by what was asked.
+fn nothing(query: &QuotaQuery, namespace: &str) -> String {
+    match (&query.name, &query.user) {
+        (None, None) => format!("No TokenQuotas in {namespace}."),
+        (Some(name), None) => format!("No TokenQuota {name} in {namespace}."),
+        (None, Some(user)) => format!("No TokenQuota in {namespace} is about user {user}."),
+        (Some(name), Some(user)) => {
+            format!("No TokenQuota {name} in {namespace} is about user {user}.")
+        }
+    }
+}
+
 /// The length of a window, as a TokenQuota's spec has it (GEP-2257).
 fn window(quota: &QuotaUse) -> String {
-    let Some(seconds) = quota.period_seconds else {
+    let QuotaWindow::Period {
+        period_seconds: seconds,
+    } = quota.window
+    else {
         return "Lifetime".to_owned();
     };
     let parts = [
@@ -77,9 +98,9 @@ fn window(quota: &QuotaUse) -> String {
 
 #[cfg(test)]
 mod tests {
-    use bursar_wire::people::QuotaUse;
+    use bursar_wire::people::{QuotaQuery, QuotaUse, QuotaWindow};
 
-    use super::COLUMNS;
+    use super::{COLUMNS, nothing};
     use crate::table::print;
 
     fn quota() -> QuotaUse {
@@ -93,7 +114,9 @@ mod tests {
             used: 740,
             held: 40,
             remaining: 260,
-            period_seconds: Some(86_400),
+            window: QuotaWindow::Period {
+                period_seconds: 86_400,
+            },
             resets_time: Some("2026-11-22T00:00:00Z".parse().unwrap()),
         }
     }
@@ -127,7 +150,9 @@ mod tests {
             (Some(604_800), "168h"),
         ] {
             let quota = QuotaUse {
-                period_seconds: seconds,
+                window: seconds.map_or(QuotaWindow::Lifetime, |period_seconds| {
+                    QuotaWindow::Period { period_seconds }
+                }),
                 resets_time: None,
                 ..quota()
             };
@@ -135,5 +160,27 @@ mod tests {
             assert!(!lines[0].contains("RESETS"), "{}", lines[0]);
             assert!(lines[1].ends_with(&format!("  {written}")), "{}", lines[1]);
         }
+    }
+
+    #[test]
+    fn that_there_is_none_is_said_of_what_was_asked() {
+        let said = |name: Option<&str>, user: Option<&str>| {
+            let query = QuotaQuery {
+                name: name.map(str::to_owned),
+                user: user.map(str::to_owned),
+                limit: None,
+            };
+            nothing(&query, "team-a")
+        };
+        assert_eq!(said(None, None), "No TokenQuotas in team-a.");
+        assert_eq!(said(Some("daily"), None), "No TokenQuota daily in team-a.");
+        assert_eq!(
+            said(None, Some("bo")),
+            "No TokenQuota in team-a is about user bo."
+        );
+        assert_eq!(
+            said(Some("daily"), Some("bo")),
+            "No TokenQuota daily in team-a is about user bo."
+        );
     }
 }

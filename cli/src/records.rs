@@ -22,9 +22,9 @@ pub(crate) const COLUMNS: &[Column<AccessRecord>] = &[
         r.person.as_ref().unwrap_or(&r.app_name).clone()
     }),
     column("PURPOSE*", When::Always, true, |r| r.purpose.clone()),
-    // What `why` is asked by.
     column("CODE", When::Filled, false, |r| or_none(r.code.as_ref())),
     column("REASON", When::Wide, false, |r| or_none(r.reason.as_ref())),
+    // What `why` is asked by.
     column("DECISION_ID", When::Filled, false, |r| {
         or_none(r.decision_id.as_ref())
     }),

@@ -4,9 +4,9 @@ use std::io::{self, IsTerminal};
 
 use clap::ValueEnum;
 use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{fmt, registry};
 
 /// The least severe messages that are written.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -37,17 +37,13 @@ pub enum LogFormat {
 /// # Errors
 /// When the process already has somewhere to log to.
 pub fn init(level: LogLevel, format: LogFormat) -> Result<(), LogError> {
-    let logs = fmt()
-        .with_max_level(LevelFilter::TRACE)
-        .with_writer(io::stderr);
-    let filter = filter(level);
+    let logs = registry().with(filter(level));
+    let lines = fmt::layer().with_writer(io::stderr);
     match format {
         LogFormat::Text => logs
-            .with_ansi(io::stderr().is_terminal())
-            .finish()
-            .with(filter)
+            .with(lines.with_ansi(io::stderr().is_terminal()))
             .try_init(),
-        LogFormat::Json => logs.json().finish().with(filter).try_init(),
+        LogFormat::Json => logs.with(lines.json()).try_init(),
     }
     .map_err(|_| LogError)
 }
@@ -79,3 +75,49 @@ pub fn filter(level: LogLevel) -> Targets {
 #[derive(Debug, thiserror::Error)]
 #[error("logging was already set up in this process")]
 pub struct LogError;
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum;
+    use tracing::Level;
+
+    use super::{LogLevel, filter};
+
+    #[test]
+    fn answers_of_the_api_server_are_logged_at_no_level() {
+        for level in LogLevel::value_variants() {
+            let target = "kube_client::client";
+            assert!(
+                !filter(*level).would_enable(target, &Level::ERROR),
+                "{level:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_watch_is_refused_is_not_logged_again() {
+        let watch = "kube_runtime::watcher";
+        for level in [LogLevel::Error, LogLevel::Warn, LogLevel::Info] {
+            assert!(
+                !filter(level).would_enable(watch, &Level::WARN),
+                "{level:?}"
+            );
+            assert!(filter(level).would_enable(watch, &Level::ERROR));
+        }
+    }
+
+    #[test]
+    fn each_level_lets_its_own_lines_through() {
+        for (level, own, less) in [
+            (LogLevel::Error, Level::ERROR, Some(Level::WARN)),
+            (LogLevel::Warn, Level::WARN, Some(Level::INFO)),
+            (LogLevel::Info, Level::INFO, Some(Level::DEBUG)),
+            (LogLevel::Debug, Level::DEBUG, Some(Level::TRACE)),
+            (LogLevel::Trace, Level::TRACE, None),
+        ] {
+            let filter = filter(level);
+            assert!(filter.would_enable("bursar_operator", &own));
+            assert!(less.is_none_or(|less| !filter.would_enable("bursar_operator", &less)));
+        }
+    }
+}

@@ -42,6 +42,9 @@ pub enum DatabaseError {
     /// A statement failed.
     #[error("the database refused a statement: {0}")]
     Statement(#[source] sqlx::Error),
+    /// Several statements, none of them too long, took too long together.
+    #[error("the query took too long")]
+    TookTooLong,
 }
 
 impl DatabaseError {
@@ -49,7 +52,7 @@ impl DatabaseError {
     #[must_use]
     pub const fn category(&self) -> Category {
         match self {
-            Self::Unavailable(_) => Category::Unavailable,
+            Self::Unavailable(_) | Self::TookTooLong => Category::Unavailable,
             Self::Access(_) => Category::Misconfigured,
             Self::Statement(_) => Category::Internal,
         }
@@ -62,16 +65,21 @@ impl DatabaseError {
                 !CONTENDED.contains(&&*error.code().unwrap_or_default())
             }
             Self::Unavailable(_) | Self::Access(_) => true,
-            Self::Statement(_) => false,
+            Self::Statement(_) | Self::TookTooLong => false,
         }
     }
 
-    /// Whether a statement was given up because it took too long: the same again would too.
+    /// Whether a query was given up because it took too long: the same again would too.
     #[must_use]
     pub fn took_too_long(&self) -> bool {
-        // Appendix A of the Postgres manual: query_canceled.
-        matches!(self, Self::Unavailable(sqlx::Error::Database(database))
-            if database.code().as_deref() == Some("57014"))
+        match self {
+            // Appendix A of the Postgres manual: query_canceled.
+            Self::Unavailable(sqlx::Error::Database(error)) => {
+                error.code().as_deref() == Some("57014")
+            }
+            Self::TookTooLong => true,
+            _ => false,
+        }
     }
 }
 

@@ -80,9 +80,24 @@ impl Vault {
     /// The same for a query, which is given up when it takes too long; before it writes, that
     /// is to be undone.
     pub(crate) async fn begin_query(&self) -> Result<PgTransaction<'static>, sqlx::Error> {
-        let limit = self.0.query_limit.as_millis();
-        let begin = format!("begin; set local statement_timeout = {limit}");
+        self.begin_limited("begin").await
+    }
+
+    /// The same, with one snapshot for all statements, none of which writes.
+    pub(crate) async fn begin_query_snapshot(&self) -> Result<PgTransaction<'static>, sqlx::Error> {
+        self.begin_limited("begin isolation level repeatable read read only")
+            .await
+    }
+
+    async fn begin_limited(&self, begin: &str) -> Result<PgTransaction<'static>, sqlx::Error> {
+        let limit = self.query_limit().as_millis();
+        let begin = format!("{begin}; set local statement_timeout = {limit}");
         self.begin_reading(AssertSqlSafe(begin)).await
+    }
+
+    /// How long a query may take.
+    pub(crate) fn query_limit(&self) -> Duration {
+        self.0.query_limit
     }
 
     /// A connection of the caller's own, that no other work can take.

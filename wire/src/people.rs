@@ -149,7 +149,8 @@ pub struct QuotaQuery {
     /// The TokenUser's name: those of this user, and of this user's tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// Of a quota for each user at most so many users, at most [`LARGEST_PAGE`].
+    /// Of a quota for each user at most so many users; at most [`LARGEST_PAGE`], which it is
+    /// unless told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
 }
@@ -157,10 +158,11 @@ pub struct QuotaQuery {
 /// How quotas stand.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct QuotaUses {
-    /// By name; of a quota for each user, who used most comes first, and who used nothing is
-    /// left out unless asked for.
+    /// By name, at most 10,000. Of a quota for each user there is one for each of the users there
+    /// are that used something of it, who used most first; one without a user when none did; and
+    /// one for a user who was asked about, whatever they used.
     pub quotas: Vec<QuotaUse>,
-    /// Whether more users than these used something of a quota for each user.
+    /// Whether there are more.
     pub more: bool,
     /// Whether there are quotas that are not what the vault wrote: they are not among these, and
     /// nothing is granted in the namespace until they are.
@@ -183,18 +185,30 @@ pub struct QuotaUse {
     pub enforcement: String,
     /// Units in a window.
     pub limit: u64,
-    /// Units that are used, or held.
+    /// Units that are charged: used, or held, or never accounted for.
     pub used: u64,
-    /// Of these, what brokers were granted and have not accounted for yet.
+    /// Of these, what brokers were granted and may still use or give back.
     pub held: u64,
     /// What is left of the limit.
     pub remaining: u64,
-    /// The length of a window in seconds; it never ends without one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub period_seconds: Option<u64>,
-    /// When the present window ends.
+    /// When it begins anew.
+    pub window: QuotaWindow,
+    /// When the present window ends, if it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resets_time: Option<Timestamp>,
+}
+
+/// When a quota begins anew.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(tag = "type")]
+pub enum QuotaWindow {
+    /// Never.
+    Lifetime,
+    /// After each period, from midnight of the Unix epoch (UTC).
+    Period {
+        /// Its length, in seconds.
+        period_seconds: u64,
+    },
 }
 
 /// Which versions to revoke.

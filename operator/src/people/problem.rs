@@ -152,7 +152,8 @@ impl fmt::Display for Problem {
 impl From<VaultError> for Problem {
     fn from(error: VaultError) -> Self {
         if matches!(&error, VaultError::Database(error) if error.took_too_long()) {
-            let detail = "the query was given up after 30 seconds: ask about less time (--since)";
+            let detail = "the query was given up after 30 seconds: ask about less: of records about less \
+                          time (--since), of quotas about one (its name, or --user)";
             return Self::new(Code::TookTooLong, detail);
         }
         let code = match error.category() {

@@ -8,9 +8,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bursar_operator::{LogLevel, log_filter};
-use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{fmt, registry};
 
 /// Every value that a test puts into a Secret begins with this, and nothing else has it.
 pub(crate) const PLANTED: &str = "planted-";
@@ -32,12 +32,9 @@ static BYTES: AtomicU64 = AtomicU64::new(0);
 
 /// Looks at every line from now on.
 pub(crate) fn watch() {
-    tracing_subscriber::fmt()
-        .with_max_level(LevelFilter::TRACE)
-        .with_ansi(false)
-        .with_writer(|| Watcher)
-        .finish()
+    registry()
         .with(log_filter(LogLevel::Trace))
+        .with(fmt::layer().with_ansi(false).with_writer(|| Watcher))
         .try_init()
         .unwrap();
 }

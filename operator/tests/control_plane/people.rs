@@ -316,7 +316,10 @@ async fn who_used_how_much_of_a_quota_is_told_in_columns_and_as_json_and_put_on_
     assert_eq!(each["held"], units - 1);
     assert_eq!(each["remaining"], 10 - units);
     assert_eq!(uploads["used"], 0);
-    assert_eq!(uploads["period_seconds"], 129_600);
+    assert_eq!(
+        uploads["window"],
+        json!({ "type": "Period", "period_seconds": 129_600 })
+    );
 
     let table = team.bursar(&["quotas", "--user", "bo"]).await.unwrap().out;
     let lines: Vec<Vec<&str>> = table
@@ -342,6 +345,30 @@ async fn who_used_how_much_of_a_quota_is_told_in_columns_and_as_json_and_put_on_
     assert_eq!(queries, ["quotas", "quotas", "quotas user"]);
     let wrong = team.bursar(&["quotas", "--user", "Bo"]).await;
     assert_eq!(code(wrong), "InvalidRequest");
+}
+
+#[tokio::test]
+async fn a_quota_that_somebody_changed_in_the_database_is_a_failure_of_the_command() {
+    let team = with_token().await;
+    team.quota("each", json!({ "subject": { "each": "User" } }))
+        .await;
+    team.wait::<TokenQuota>("each", ConditionType::Usable, "True Within")
+        .await;
+    let database = database(&team).await;
+    // Again, should the controllers have mended it meanwhile.
+    let failed = until(LIMIT, PAUSE, async || {
+        sqlx::query(
+            "update quota set units = 7 where tenant_id in
+                 (select tenant_id from tenant where namespace = $1)",
+        )
+        .bind(&team.namespace)
+        .execute(&database)
+        .await
+        .unwrap();
+        let printed = team.bursar(&["quotas", "-o", "json"]).await.unwrap();
+        (!printed.success).then_some(printed.out)
+    });
+    assert_eq!(failed.await.unwrap().trim(), "[]");
 }
 
 #[tokio::test]

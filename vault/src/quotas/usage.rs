@@ -1,6 +1,6 @@
 //! What is counted for whom, and which limits there are on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -183,14 +183,14 @@ pub(crate) fn concerning_counter<'a>(
     of_counter.filter_map(concern).collect()
 }
 
-/// The count that a quota, one of `quotas`, has of a user, or of one of these tokens of theirs.
-pub(super) fn concerning_user<'a>(
-    quota: &'a Quota,
-    quotas: &[Quota],
-    user: UserUid,
-    tokens: &[TokenId],
-) -> Option<Concern<'a>> {
-    shared(quota, quotas, user, tokens).map(|subject| Concern::new(quota, subject))
+/// The users to whom a default does not apply, because something else was said of them.
+pub(super) fn with_their_own(default: &Quota, quotas: &[Quota]) -> HashSet<UserUid> {
+    let own = quotas.iter().filter(|quota| quota.replaces(default));
+    own.filter_map(|quota| match quota.subject {
+        Subject::User(uid) => Some(uid),
+        _ => None,
+    })
+    .collect()
 }
 
 fn concern<'a>(quota: &'a Quota, quotas: &[Quota], user: &User<'_>) -> Option<Concern<'a>> {

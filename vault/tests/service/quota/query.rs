@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use bursar_vault::rows::{Enforcement, Subject, Window};
 use bursar_vault::{Person, QuotaFilter, QuotaFilterError};
-use bursar_wire::people::{QuotaQuery, QuotaUse, QuotaUses};
+use bursar_wire::people::{QuotaQuery, QuotaUse, QuotaUses, QuotaWindow};
 
 use crate::support::broker::{Broker, served};
 use crate::support::{Bed, Team, quota};
@@ -120,13 +120,12 @@ async fn who_used_and_who_holds_how_much_of_which_quota_is_told() {
     assert!(!found.more && !found.damaged);
     let of_github = &found.quotas[4];
     assert_eq!(of_github.enforcement, "Warn");
-    assert_eq!(of_github.period_seconds, Some(86_400));
+    let period_seconds = 86_400;
+    assert_eq!(of_github.window, QuotaWindow::Period { period_seconds });
     assert_eq!(of_github.resets_time.unwrap().as_second() % 86_400, 0);
     assert_eq!(found.quotas[0].enforcement, "Enforce");
-    assert_eq!(
-        (found.quotas[0].period_seconds, found.quotas[0].resets_time),
-        (None, None)
-    );
+    assert_eq!(found.quotas[0].window, QuotaWindow::Lifetime);
+    assert_eq!(found.quotas[0].resets_time, None);
 
     // As brokers tell it to applications.
     let told = broker.quotas("ana").await.unwrap();
@@ -164,6 +163,141 @@ async fn who_used_and_who_holds_how_much_of_which_quota_is_told() {
         [("each", "each user", "ana", [units, units - 1, 100 - units])]
     );
     replica.stop().await;
+}
+
+#[tokio::test]
+async fn quotas_on_one_count_tell_the_same_of_it() {
+    let bed = Bed::new("quota_query_shared").await;
+    let replica = bed.replica().await;
+    let (team, _, _) = bed.team_with_token().await;
+    let hard = quota("hard", Subject::EachUser, 1_000);
+    let mut soft = quota("soft", Subject::EachUser, 800);
+    soft.enforcement = Enforcement::Warn;
+    bed.apply_quota_of(&team, &hard, &[hard.id]).await;
+    bed.apply_quota_of(&team, &soft, &[hard.id, soft.id]).await;
+    let mut broker = bed.broker(&replica, &team, "app").await;
+    let units = u64::from(broker.granted("ana", "github").await.units);
+    let found = asked(&bed, &team, QuotaQuery::default()).await;
+    assert_eq!(
+        lines(&found),
+        [
+            ("hard", "each user", "ana", [units, units, 1_000 - units]),
+            ("soft", "each user", "ana", [units, units, 800 - units]),
+        ]
+    );
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_granted_in_the_window_before_is_not_held_in_this_one() {
+    let bed = Bed::new("quota_query_window").await;
+    let replica = bed.replica().await;
+    let (team, ana, _) = bed.team_with_token().await;
+    let mut daily = quota("daily", Subject::User(ana.uid), 100);
+    daily.window = Window::Period(NonZeroU32::new(86_400).unwrap());
+    bed.apply_quota(&team, &daily).await;
+    let mut broker = bed.broker(&replica, &team, "app").await;
+    let units = u64::from(broker.granted("ana", "github").await.units);
+    let found = asked(&bed, &team, QuotaQuery::default()).await;
+    let told = [("daily", "user/ana", "ana", [units, units, 100 - units])];
+    assert_eq!(lines(&found), told);
+    // A day passes.
+    for table in ["quota_window", "allowance_charge"] {
+        bed.tamper(&format!("update {table} set window_no = window_no - 1"))
+            .await;
+    }
+    let found = asked(&bed, &team, QuotaQuery::default()).await;
+    assert_eq!(lines(&found), [("daily", "user/ana", "ana", [0, 0, 100])]);
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn those_who_used_most_of_a_quota_for_each_come_first_whoever_else_there_is() {
+    let bed = Bed::new("quota_query_most").await;
+    let (team, _, _) = bed.team_with_token().await;
+    let each = quota("each", Subject::EachUser, 100);
+    bed.apply_quota(&team, &each).await;
+    let replica = bed.replica().await;
+    let mut broker = bed.broker(&replica, &team, "app").await;
+    for (reads, name) in [(2, "bo"), (3, "cy"), (1, "dora"), (3, "al")] {
+        let user = bed.user(&team, name).await;
+        let token = format!("of-{name}");
+        bed.token(&team, &user, &token).await;
+        for _ in 0..reads {
+            read(&mut broker, name, &token).await;
+        }
+    }
+    // More than are looked up at a time.
+    bed.tamper(
+        "insert into token_user (tenant_id, user_uid, name, role, suspended, epoch, key_version, mac)
+         select tenant_id, gen_random_uuid(), 'user-' || n, role, false, 1, key_version, mac
+         from token_user, generate_series(1, 2500) n where name = 'ana'",
+    )
+    .await;
+    let most = QuotaQuery {
+        limit: Some(3),
+        ..QuotaQuery::default()
+    };
+    let found = asked(&bed, &team, most).await;
+    let used: Vec<(&str, u64)> = found
+        .quotas
+        .iter()
+        .map(|it| (it.user.as_deref().unwrap(), it.used))
+        .collect();
+    assert_eq!(used, [("al", 3), ("cy", 3), ("bo", 2)]);
+    assert!(found.more);
+    let found = asked(&bed, &team, QuotaQuery::default()).await;
+    assert_eq!((found.quotas.len(), found.more), (4, false));
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn of_what_was_deleted_the_name_is_told_and_no_count_of_its_own() {
+    let bed = Bed::new("quota_query_deleted").await;
+    let replica = bed.replica().await;
+    let (team, ana, github) = bed.team_with_token().await;
+    let bo = bed.user(&team, "bo").await;
+    let quotas = [
+        quota("each", Subject::EachUser, 100),
+        quota("of-bo", Subject::User(bo.uid), 50),
+        quota("of-github", Subject::Token(github.id), 50),
+    ];
+    let ids: Vec<_> = quotas.iter().map(|quota| quota.id).collect();
+    for (number, quota) in (1..).zip(&quotas) {
+        bed.apply_quota_of(&team, quota, &ids[..number]).await;
+    }
+    let mut broker = bed.broker(&replica, &team, "app").await;
+    read(&mut broker, "ana", "github").await;
+    let deleted = "update token_user set deleted_time = now()";
+    bed.tamper(deleted).await;
+    bed.tamper("update token set deleted_time = now()").await;
+    let found = asked(&bed, &team, QuotaQuery::default()).await;
+    assert_eq!(
+        lines(&found),
+        [
+            ("each", "each user", "", [0, 0, 100]),
+            ("of-bo", "user/bo", "bo", [0, 0, 50]),
+            ("of-github", "token/github", "ana", [1, 0, 49]),
+        ]
+    );
+    for name in [ana.name.as_str(), "bo"] {
+        let found = asked(&bed, &team, of_user(name)).await;
+        assert_eq!(found.quotas, [], "{name}");
+    }
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_list_of_quotas_that_somebody_changed_is_told_of() {
+    let bed = Bed::new("quota_query_no_list").await;
+    let (team, _, _) = bed.team_with_token().await;
+    bed.apply_quota(&team, &quota("each", Subject::EachUser, 9))
+        .await;
+    bed.tamper("update quota_set set epoch = epoch + 1").await;
+    let found = asked(&bed, &team, QuotaQuery::default()).await;
+    assert!(found.damaged);
+    let noticed = "select count(*) from integrity_failure where table_name = 'quota_set'";
+    assert_eq!(bed.count(noticed).await, 1);
 }
 
 #[tokio::test]
