@@ -112,7 +112,8 @@ pub(crate) enum Command {
     /// it back, and what a broker that died had stays charged. Of a quota for each user, who
     /// used most comes first, and who used nothing is left out, as are users that were deleted.
     ///
-    /// Exit code 1 when quotas are not as the vault wrote them.
+    /// Exit code 1 when there is none of that name or user, and when quotas are not as the
+    /// vault wrote them.
     Quotas(Quotas),
     /// Why a request was refused, by the decision_id in the refusal
     Why {
@@ -195,7 +196,7 @@ pub(crate) struct Quotas {
     /// Those of this TokenUser, and of this user's tokens
     #[arg(long)]
     pub(crate) user: Option<String>,
-    /// Of a quota for each user, at most so many users [default: 100]
+    /// Of a quota for each user, at most so many users [default: 100; at most 1000]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub(crate) limit: Option<u32>,
     /// How to print

@@ -28,8 +28,13 @@ pub enum CliError {
     #[error(transparent)]
     Token(#[from] NoToken),
     /// The API server did not hand the request on.
-    #[error("the API server does not hand the request on to the vault: {0}")]
-    Proxy(String),
+    #[error("the API server does not hand the request on to the vault: {said}{advice}")]
+    Proxy {
+        /// What it said.
+        said: String,
+        /// What to do, if that is known.
+        advice: String,
+    },
     /// A file cannot be read.
     #[error("{path}: {source}")]
     File {

@@ -21,11 +21,13 @@ const COLUMNS: &[Column<QuotaUse>] = &[
     column("USED", When::Always, false, |q| q.used.to_string()),
     column("HELD", When::Always, false, |q| q.held.to_string()),
     column("LIMIT", When::Always, false, |q| q.limit.to_string()),
+    column("ENFORCEMENT", When::Always, false, |q| {
+        q.enforcement.clone()
+    }),
     column("WINDOW", When::Always, false, window),
     column("RESETS", When::Filled, false, |q| {
         q.resets_time.map(seconds).unwrap_or_default()
     }),
-    column("ENFORCEMENT", When::Wide, false, |q| q.enforcement.clone()),
 ];
 
 /// Users of a quota for each user, without a limit of one's own.
@@ -54,8 +56,15 @@ pub(crate) async fn run(
         ));
         return Ok(ExitCode::FAILURE);
     }
-    if found.quotas.is_empty() && asked.output.is_table() {
+    if found.quotas.is_empty() {
         remark(format_args!("{}", nothing(&query, &vault.namespace)));
+        // As with kubectl get: none at all is an answer, a wrong name is an error.
+        let is_named = query.name.is_some() || query.user.is_some();
+        return Ok(if is_named {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        });
     }
     if found.more && asked.limit.is_none() {
         remark(format_args!(
@@ -69,11 +78,18 @@ pub(crate) async fn run(
 fn nothing(query: &QuotaQuery, namespace: &str) -> String {
     match (&query.name, &query.user) {
         (None, None) => format!("No TokenQuotas in {namespace}."),
-        (Some(name), None) => format!("No TokenQuota {name} in {namespace}."),
-        (None, Some(user)) => format!("No TokenQuota in {namespace} is about user {user}."),
-        (Some(name), Some(user)) => {
-            format!("No TokenQuota {name} in {namespace} is about user {user}.")
-        }
+        (Some(name), None) => format!(
+            "No TokenQuota {name} of {namespace} is in force: kubectl get tokenquotas says which \
+             there are, and what is wrong with them."
+        ),
+        (None, Some(user)) => format!(
+            "No TokenQuota of {namespace} is for user {user}, for each user or for a token of \
+             that user, or there is no such TokenUser."
+        ),
+        (Some(name), Some(user)) => format!(
+            "TokenQuota {name} of {namespace} is not for user {user}, for each user or for a \
+             token of that user, or one of them does not exist."
+        ),
     }
 }
 
@@ -134,8 +150,9 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "NAME   SUBJECT    USER  COUNTER   USED  HELD  LIMIT  WINDOW  RESETS",
-                "daily  each user  ana   accesses  740   40    1000   24h     2026-11-22T00:00:00Z",
+                "NAME   SUBJECT    USER  COUNTER   USED  HELD  LIMIT  ENFORCEMENT  WINDOW  RESETS",
+                "daily  each user  ana   accesses  740   40    1000   Enforce      24h     \
+                 2026-11-22T00:00:00Z",
             ]
         );
     }
@@ -173,14 +190,11 @@ mod tests {
             nothing(&query, "team-a")
         };
         assert_eq!(said(None, None), "No TokenQuotas in team-a.");
-        assert_eq!(said(Some("daily"), None), "No TokenQuota daily in team-a.");
-        assert_eq!(
-            said(None, Some("bo")),
-            "No TokenQuota in team-a is about user bo."
-        );
-        assert_eq!(
-            said(Some("daily"), Some("bo")),
-            "No TokenQuota daily in team-a is about user bo."
-        );
+        let of_name = said(Some("daily"), None);
+        assert!(of_name.starts_with("No TokenQuota daily of team-a is in force: kubectl get"));
+        let of_user = said(None, Some("bo"));
+        assert!(of_user.starts_with("No TokenQuota of team-a is for user bo,"));
+        let of_both = said(Some("daily"), Some("bo"));
+        assert!(of_both.starts_with("TokenQuota daily of team-a is not for user bo,"));
     }
 }

@@ -36,6 +36,7 @@ pub(crate) struct Vault {
     client: Client,
     way: Way,
     pub(crate) namespace: String,
+    bursar_namespace: String,
     /// Its namespace and name.
     service_account: (String, String),
     person: String,
@@ -76,6 +77,7 @@ impl Vault {
             way,
             service_account: account(service_account, &namespace),
             namespace,
+            bursar_namespace: global.bursar_namespace.clone(),
             person,
             token: None,
         })
@@ -154,7 +156,9 @@ impl Vault {
         request: Request<Bytes>,
     ) -> Result<Response<Bytes>, Failure> {
         let failed = |error: kube::Error| {
-            Failure::kubernetes(&error, CliError::Proxy(kubernetes::said(&error)))
+            let said = kubernetes::said(&error);
+            let advice = String::new();
+            Failure::kubernetes(&error, CliError::Proxy { said, advice })
         };
         let response = self
             .client
@@ -165,9 +169,11 @@ impl Vault {
         let body = body.collect().await.map_err(failed)?.to_bytes();
         let response = Response::from_parts(head, body);
         match refused_by_the_api_server(&response) {
-            Some(message) => {
+            Some(said) => {
                 let (status, headers) = (response.status(), response.headers());
-                Err(Failure::answered(CliError::Proxy(message), status, headers))
+                let advice = advice(status, &self.bursar_namespace);
+                let error = CliError::Proxy { said, advice };
+                Err(Failure::answered(error, status, headers))
             }
             None => Ok(response),
         }
@@ -264,6 +270,20 @@ fn refused_by_the_api_server(response: &Response<Bytes>) -> Option<String> {
     (!status.message.is_empty()).then_some(status.message)
 }
 
+/// What to do when it does not hand a request on.
+fn advice(status: StatusCode, bursar_namespace: &str) -> String {
+    match status {
+        StatusCode::FORBIDDEN => {
+            format!(": have the Role bursar-people in namespace {bursar_namespace} bound to you")
+        }
+        StatusCode::NOT_FOUND => format!(
+            ": is Bursar installed in namespace {bursar_namespace}? Give another with \
+             --bursar-namespace, or the vault's own URL with --vault"
+        ),
+        _ => String::new(),
+    }
+}
+
 fn read<A: DeserializeOwned>(response: &Response<Bytes>) -> Result<A, Failure> {
     let status = response.status();
     let unknown = || CliError::NotTheVault(status.as_u16());
@@ -279,7 +299,18 @@ fn read<A: DeserializeOwned>(response: &Response<Bytes>) -> Result<A, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::{account, direct, proxy, segment};
+    use http::StatusCode;
+
+    use super::{account, advice, direct, proxy, segment};
+
+    #[test]
+    fn what_the_api_server_does_not_hand_on_is_told_with_what_to_do() {
+        let forbidden = advice(StatusCode::FORBIDDEN, "bursar-system");
+        assert!(forbidden.contains("Role bursar-people in namespace bursar-system"));
+        let absent = advice(StatusCode::NOT_FOUND, "bursar-system");
+        assert!(absent.contains("--bursar-namespace") && absent.contains("--vault"));
+        assert_eq!(advice(StatusCode::BAD_GATEWAY, "bursar-system"), "");
+    }
 
     #[test]
     fn a_name_stays_one_part_of_a_path() {

@@ -133,7 +133,7 @@ fn advice(why: &str, record: &AccessRecord) -> String {
             let quota = record.reason.as_deref().unwrap_or("the TokenQuota");
             format!(
                 "wait until the period of {quota} ends, or raise the limit, without which a \
-                 Lifetime quota stays used up: kubectl get tokenquotas."
+                 Lifetime quota stays used up: kubectl bursar quotas."
             )
         }
         "CounterNotFound" => format!(

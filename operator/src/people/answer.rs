@@ -110,7 +110,9 @@ impl People {
         let _turn = self.turn(&asked, &account, &namespace).await?;
         let tenant = self.vault.tenant_of(&namespace, &uid).await?;
         let tenant = tenant.ok_or_else(|| {
-            let detail = "there was no TokenUser, StoredToken or TokenQuota in it yet";
+            let detail = format!(
+                "there was no TokenUser, StoredToken or TokenQuota in namespace {namespace} yet"
+            );
             Problem::new(Code::NothingStored, detail)
         })?;
         let person = Person {

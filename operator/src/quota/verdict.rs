@@ -124,7 +124,7 @@ fn usable(spec: &QuotaSpec, state: &QuotaState) -> Said<UsableReason> {
             UsableReason::Within,
             format!(
                 "Each user may use {limit}, but for those with a TokenQuota of their own for the \
-                 same counter and window. Who has used how much is counted in the vault."
+                 same counter and window. Who has used how much: kubectl bursar quotas."
             ),
         ),
     }

@@ -98,7 +98,7 @@ pub(super) fn receipt(before: Option<&StoredTokenStatus>, drain: &Drain) -> Opti
     };
     let last_served = drain.last_served_time.and_then(DbTime::timestamp);
     let last_served = last_served.map_or_else(
-        || "No access to it in the day before is on record.".to_owned(),
+        || "No access to it around that time is on record.".to_owned(),
         |time| format!("The last access to it on record was at {}.", text(time)),
     );
     let note = format!(

@@ -330,11 +330,14 @@ async fn who_used_how_much_of_a_quota_is_told_in_columns_and_as_json_and_put_on_
         panic!("{table}");
     };
     assert_eq!(header[..3], ["NAME", "SUBJECT", "USER"]);
-    assert_eq!(each.join(" "), "each each user bo accesses 0 0 10 Lifetime");
+    assert_eq!(
+        each.join(" "),
+        "each each user bo accesses 0 0 10 Enforce Lifetime"
+    );
     assert!(
         uploads
             .join(" ")
-            .starts_with("uploads user/bo bo uploads 0 0 10 36h 20"),
+            .starts_with("uploads user/bo bo uploads 0 0 10 Enforce 36h 20"),
         "{table}"
     );
 
@@ -343,6 +346,11 @@ async fn who_used_how_much_of_a_quota_is_told_in_columns_and_as_json_and_put_on_
         .await;
     let queries = lines_of(&queries.unwrap().out, "purpose");
     assert_eq!(queries, ["quotas", "quotas", "quotas user"]);
+    let absent = team
+        .bursar(&["quotas", "nope", "-o", "json"])
+        .await
+        .unwrap();
+    assert_eq!((absent.out.trim(), absent.success), ("[]", false));
     let wrong = team.bursar(&["quotas", "--user", "Bo"]).await;
     assert_eq!(code(wrong), "InvalidRequest");
 }

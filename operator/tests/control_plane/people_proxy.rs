@@ -189,7 +189,13 @@ async fn people_reach_the_vault_through_the_api_server_with_the_rights_for_it_an
     // And what the API server says is told as its own.
     let nowhere = ["--bursar-namespace", "absent", "audit"];
     let refused = team.bursar_by(administrator, &nowhere).await;
-    assert!(matches!(refused, Err(CliError::Proxy(_))));
+    let Err(refused @ CliError::Proxy { .. }) = refused else {
+        panic!("it was not the API server that refused");
+    };
+    assert!(
+        refused.to_string().contains("--bursar-namespace"),
+        "{refused}"
+    );
 
     // The token of the service account is a right of its own, and so is the way to the vault.
     let person = ordinary_subject(&team, "person").await;
@@ -213,14 +219,15 @@ async fn people_reach_the_vault_through_the_api_server_with_the_rights_for_it_an
         other => Some(other),
     };
     let without = until(LIMIT, PAUSE, async || until_known(ask().await)).await;
-    let Some(Err(CliError::Proxy(refused))) = without else {
+    let Some(Err(CliError::Proxy { said, advice })) = without else {
         panic!("it was not the API server that refused");
     };
-    assert!(refused.contains("services/proxy"), "{refused}");
+    assert!(said.contains("services/proxy"), "{said}");
+    assert!(advice.contains("Role bursar-people"), "{advice}");
 
     bind(&team, "bursar-system", "bursar-people", "person").await;
     let until_known = |outcome: Result<Printed, CliError>| match outcome {
-        Err(CliError::Proxy(_)) => None,
+        Err(CliError::Proxy { .. }) => None,
         other => Some(other),
     };
     let with = until(LIMIT, PAUSE, async || until_known(ask().await)).await;

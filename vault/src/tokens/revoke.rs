@@ -154,7 +154,8 @@ impl Vault {
 }
 
 impl Vault {
-    /// The newest version of the token of a name, and how far brokers have let go of its dead ones.
+    /// The newest version of the token of a name, and how far brokers have let go of its dead
+    /// ones. Once they have, the last access to one is looked for in all that is on record.
     ///
     /// # Errors
     /// [`RevokeError`].
@@ -175,9 +176,40 @@ impl Vault {
                 return Err(VaultError::from(failure).into());
             }
         };
+        let newest_version = newest(&token)?;
         let drain = self.drain(tenant, token.id).await;
-        Ok((newest(&token)?, drain.map_err(VaultError::from)?))
+        let mut drain = drain.map_err(VaultError::from)?;
+        if let (Some(through), true, None) = (
+            drain.through_version,
+            drain.is_complete(),
+            drain.last_served_time,
+        ) {
+            let mut connection = self.pool().acquire().await?;
+            let last = last_served(&mut connection, tenant, token.id, through).await?;
+            drain.last_served_time = last;
+        }
+        Ok((newest_version, drain))
     }
+}
+
+/// When a version up to `through` was last served, by its broker's clock, according to the newest
+/// record of that.
+async fn last_served(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    token: TokenId,
+    through: TokenVersion,
+) -> Result<Option<DbTime>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select last_time as "last_time: DbTime" from access_record
+           where tenant_id = $1 and token_id = $2 and outcome = 'Served' and version <= $3
+           order by recorded_time desc limit 1"#,
+        tenant.uuid(),
+        token.as_uuid(),
+        i32::from(through),
+    )
+    .fetch_optional(connection)
+    .await
 }
 
 /// When the last of the versions up to `through` died.

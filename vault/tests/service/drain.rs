@@ -100,6 +100,10 @@ async fn a_revoked_version_drains_as_its_holders_give_it_back_and_the_receipt_te
         ))
         .await;
         assert_eq!(drain(&bed, &team, &token).await.last_served_time, None);
+        // But for people, who are told once and not again and again.
+        let vault = bed.vault().await;
+        let told = vault.drain_of(&team.tenant, &token.name).await.unwrap();
+        assert_eq!(told.1.last_served_time, complete.last_served_time);
     }
     replica.stop().await;
 }
