@@ -39,11 +39,18 @@ fn targets(filter: &str) -> Result<Targets, LogLevelError> {
         "" => Err(LogLevelError),
         text => text.parse::<LevelFilter>().map_err(|_| LogLevelError),
     };
+    let is_target = |text: &str| {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':');
+        !text.is_empty() && text.bytes().all(plain)
+    };
     let mut targets = Targets::new();
     for part in filter.split(',') {
         targets = match part.split_once('=') {
             None => targets.with_default(level(part)?),
-            Some((target, part)) => targets.with_target(target.trim(), level(part)?),
+            Some((target, part)) if is_target(target.trim()) => {
+                targets.with_target(target.trim(), level(part)?)
+            }
+            Some(_) => return Err(LogLevelError),
         };
     }
     Ok(targets)
@@ -79,7 +86,9 @@ mod tests {
             "bursar_broker",
             "bursar_broker=",
             "bursar_broker=loud",
-            "bursar_broker[span]",
+            "bursar_broker[span]=debug",
+            "bursar-broker=debug",
+            "=debug",
             "info;debug",
         ] {
             assert!(targets(filter).is_err(), "{filter}");

@@ -49,9 +49,9 @@ pub(crate) async fn run(
     print(COLUMNS, &found.quotas, asked.output, (out, width))?;
     if found.damaged {
         remark(format_args!(
-            "Some quotas are not as the vault wrote them: they are left out, and nothing is granted \
-             in {} until the operator has written them anew from the objects. Find out who can \
-             write to the database.",
+            "Some quotas, or the list of them, are not as the vault wrote them: some may be missing \
+             here, and nothing is granted in {} until the operator has written them anew from the \
+             objects. Find out who can write to the database.",
             vault.namespace
         ));
         return Ok(ExitCode::FAILURE);
@@ -65,6 +65,11 @@ pub(crate) async fn run(
         } else {
             ExitCode::SUCCESS
         });
+    }
+    if found.truncated {
+        remark(format_args!(
+            "These are the first 10,000 lines: ask for a TokenQuota by its name, or with --user."
+        ));
     }
     if found.more && asked.limit.is_none() {
         remark(format_args!(

@@ -162,10 +162,12 @@ pub struct QuotaUses {
     /// are that used something of it, who used most first; one without a user when none did; and
     /// one for a user who was asked about, whatever they used.
     pub quotas: Vec<QuotaUse>,
-    /// Whether there are more.
+    /// Whether more users used something of a quota for each user than there are here.
     pub more: bool,
-    /// Whether there are quotas that are not what the vault wrote: they are not among these, and
-    /// nothing is granted in the namespace until they are.
+    /// Whether quotas are missing here because there would be more than 10,000.
+    pub truncated: bool,
+    /// Whether there are quotas that are not what the vault wrote, or their list is not: then some
+    /// may be missing here, and nothing is granted in the namespace until they are.
     pub damaged: bool,
 }
 

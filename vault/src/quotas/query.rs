@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bursar_wire::people::{QuotaUse, QuotaUses, QuotaWindow};
 use sqlx::PgConnection;
-use tokio::time::timeout;
+use tokio::time::Instant;
 
 use super::held::held;
 use super::stored::Stored;
@@ -54,9 +54,7 @@ impl Vault {
         filter: &QuotaFilter,
         person: &Person,
     ) -> Result<QuotaUses, VaultError> {
-        // Each statement has its limit, but there is at least one for each default.
-        let reading = timeout(self.query_limit(), self.read_quotas(tenant, filter));
-        let (uses, damaged) = reading.await.map_err(|_| DatabaseError::TookTooLong)??;
+        let (uses, damaged) = self.read_quotas(tenant, filter).await?;
         let mut transaction = self.begin_reading("begin").await?;
         let now = db_now(&mut transaction).await?;
         record_query(&mut transaction, tenant, person, &filter.kinds(), now).await?;
@@ -71,11 +69,24 @@ impl Vault {
         &self,
         tenant: &Tenant,
         filter: &QuotaFilter,
-    ) -> Result<(QuotaUses, Vec<IntegrityFailure>), VaultError> {
+    ) -> Result<(QuotaUses, Vec<IntegrityFailure>), DatabaseError> {
+        // Each statement has its limit, but there is at least one for each default.
+        let deadline = Instant::now() + self.query_limit();
         let mut snapshot = self.begin_query_snapshot().await?;
         let stored = Stored::read(&mut snapshot, tenant).await?;
         let names = Names::read(&mut snapshot, tenant, &stored.quotas).await?;
-        let (lines, more) = lines(&mut snapshot, tenant, filter, &stored.quotas, &names).await?;
+        let Told {
+            lines,
+            more,
+            truncated,
+        } = tell(
+            (&mut snapshot, deadline),
+            tenant,
+            filter,
+            &stored.quotas,
+            &names,
+        )
+        .await?;
         let concerns: Vec<_> = lines.iter().map(|line| line.concern.clone()).collect();
         let uses = uses(&mut snapshot, tenant, &concerns).await?;
         // Several quotas may look at one count.
@@ -89,60 +100,73 @@ impl Vault {
         let uses = QuotaUses {
             quotas: told.collect(),
             more,
+            truncated,
             damaged: !stored.damaged.is_empty(),
         };
         Ok((uses, stored.damaged))
     }
 }
 
-/// What is told, and whether there is more.
-async fn lines<'a>(
-    connection: &mut PgConnection,
+/// What is told.
+#[derive(Default)]
+struct Told<'a> {
+    lines: Vec<Line<'a>>,
+    /// More users used something of a default than are told of.
+    more: bool,
+    /// There were more lines than any answer has.
+    truncated: bool,
+}
+
+async fn tell<'a>(
+    (connection, deadline): (&mut PgConnection, Instant),
     tenant: &Tenant,
     filter: &'a QuotaFilter,
     all: &'a [Quota],
     names: &'a Names,
-) -> Result<(Vec<Line<'a>>, bool), sqlx::Error> {
+) -> Result<Told<'a>, DatabaseError> {
     let only = match &filter.user {
         None => None,
         Some(name) => match names.uid(name) {
-            None => return Ok((Vec::new(), false)),
+            None => return Ok(Told::default()),
             Some(uid) => Some((uid, name.as_str())),
         },
     };
     let is_asked = |quota: &&Quota| filter.name.as_ref().is_none_or(|name| quota.name == *name);
     let mut asked: Vec<&Quota> = all.iter().filter(is_asked).collect();
     asked.sort_by_key(|quota| quota.name.as_str());
-    let (mut told, mut more) = (Vec::new(), false);
+    let mut told = Told::default();
     for quota in asked {
         match (&quota.subject, only) {
             (Subject::EachUser, None) => {
                 let users = users_of(quota, all, names);
-                let most = most_used(connection, tenant, quota, users, filter.limit).await?;
-                told.extend(most.0);
-                more |= most.1;
+                let reading = (&mut *connection, deadline);
+                let (lines, more) = most_used(reading, tenant, quota, users, filter.limit).await?;
+                told.lines.extend(lines);
+                told.more |= more;
             }
             (Subject::EachUser, Some((uid, name))) => {
                 if !with_their_own(quota, all).contains(&uid) {
-                    told.push(of_user(quota, uid, name));
+                    told.lines.push(of_user(quota, uid, name));
                 }
             }
             (subject, only) => {
                 let owner = names.owner(subject);
-                if only.is_none() || only.map(|it| it.0) == owner.map(|it| it.0) {
-                    told.push(Line {
+                let is_owner = |uid| owner.is_some_and(|(owner, _)| owner == uid);
+                if only.is_none_or(|(uid, _)| is_owner(uid)) {
+                    told.lines.push(Line {
                         concern: Concern::new(quota, subject.clone()),
-                        user: owner.map(|it| it.1),
+                        user: owner.map(|(_, name)| name),
                     });
                 }
             }
         }
-        if told.len() > MOST_LINES {
-            told.truncate(MOST_LINES);
-            return Ok((told, true));
+        if told.lines.len() > MOST_LINES {
+            told.lines.truncate(MOST_LINES);
+            told.truncated = true;
+            break;
         }
     }
-    Ok((told, more))
+    Ok(told)
 }
 
 /// The users to whom a default applies.
@@ -162,14 +186,17 @@ fn of_user<'a>(default: &'a Quota, uid: UserUid, name: &'a str) -> Line<'a> {
 /// Those of `users` who used most of a default, one line of nobody when none used anything; and
 /// whether more than `limit` did.
 async fn most_used<'a>(
-    connection: &mut PgConnection,
+    (connection, deadline): (&mut PgConnection, Instant),
     tenant: &Tenant,
     default: &'a Quota,
     users: Vec<(UserUid, &'a str)>,
     limit: usize,
-) -> Result<(Vec<Line<'a>>, bool), sqlx::Error> {
+) -> Result<(Vec<Line<'a>>, bool), DatabaseError> {
     let (mut ranking, mut more) = (Vec::new(), false);
     for users in users.chunks(USERS_AT_A_TIME) {
+        if Instant::now() >= deadline {
+            return Err(DatabaseError::TookTooLong);
+        }
         let lines = users.iter().map(|(uid, name)| of_user(default, *uid, name));
         let concerns: Vec<Concern<'_>> = lines.map(|line| line.concern).collect();
         let uses = uses(connection, tenant, &concerns).await?;

@@ -12,10 +12,11 @@ use super::versions::{end_revoked, kill_versions, remember_revoked};
 use crate::audit::{self, Outcome, Record};
 use crate::changes::{self, Change};
 use crate::db_time::{DbTime, db_now};
-use crate::error::VaultError;
+use crate::error::{DatabaseError, VaultError};
 use crate::names::TokenName;
 use crate::people::Person;
 use crate::rows::{Origin, Token, TokenRow, VersionRow, raise};
+use crate::service::LAPSE_GRACE;
 use crate::tenant::Tenant;
 use crate::vault::Vault;
 
@@ -179,37 +180,59 @@ impl Vault {
         let newest_version = newest(&token)?;
         let drain = self.drain(tenant, token.id).await;
         let mut drain = drain.map_err(VaultError::from)?;
-        if let (Some(through), true, None) = (
+        if let (Some(through), Some(taken_back), true, None) = (
             drain.through_version,
+            drain.taken_back_time,
             drain.is_complete(),
             drain.last_served_time,
         ) {
-            let mut connection = self.pool().acquire().await?;
-            let last = last_served(&mut connection, tenant, token.id, through).await?;
-            drain.last_served_time = last;
+            let last = self.last_served(tenant, token.id, (through, taken_back));
+            drain.last_served_time = match last.await {
+                // The revocation is what matters, and that is known.
+                Err(error) if error.took_too_long() => None,
+                last => last.map_err(VaultError::from)?,
+            };
         }
         Ok((newest_version, drain))
     }
-}
 
-/// When a version up to `through` was last served, by its broker's clock, according to the newest
-/// record of that.
-async fn last_served(
-    connection: &mut PgConnection,
-    tenant: &Tenant,
-    token: TokenId,
-    through: TokenVersion,
-) -> Result<Option<DbTime>, sqlx::Error> {
-    sqlx::query_scalar!(
-        r#"select last_time as "last_time: DbTime" from access_record
-           where tenant_id = $1 and token_id = $2 and outcome = 'Served' and version <= $3
-           order by recorded_time desc limit 1"#,
-        tenant.uuid(),
-        token.as_uuid(),
-        i32::from(through),
-    )
-    .fetch_optional(connection)
-    .await
+    /// The last access on record to a version up to `through`, by its broker's clock, among what
+    /// was recorded before `until`. Brokers report within a lease and the grace behind it, so
+    /// that one of that time before the newest record may be the last.
+    async fn last_served(
+        &self,
+        tenant: &Tenant,
+        token: TokenId,
+        (through, until): (TokenVersion, DbTime),
+    ) -> Result<Option<DbTime>, DatabaseError> {
+        let mut snapshot = self.begin_query_snapshot().await?;
+        // Who revokes in an emergency waits for it.
+        sqlx::query("set local statement_timeout = '3s'")
+            .execute(&mut *snapshot)
+            .await?;
+        let grace = self.lease() + LAPSE_GRACE;
+        let last = sqlx::query_scalar!(
+            r#"with newest as (
+                   select recorded_time from access_record
+                   where tenant_id = $1 and token_id = $2 and outcome = 'Served'
+                     and version <= $3 and recorded_time < $4
+                   order by recorded_time desc limit 1
+               )
+               select max(r.last_time) as "last_time: DbTime" from access_record r, newest
+               where r.tenant_id = $1 and r.token_id = $2 and r.outcome = 'Served'
+                 and r.version <= $3 and r.recorded_time <= newest.recorded_time
+                 and r.recorded_time > newest.recorded_time - make_interval(secs => $5)"#,
+            tenant.uuid(),
+            token.as_uuid(),
+            i32::from(through),
+            until as _,
+            grace.as_secs_f64(),
+        )
+        .fetch_one(&mut *snapshot)
+        .await?;
+        snapshot.commit().await?;
+        Ok(last)
+    }
 }
 
 /// When the last of the versions up to `through` died.

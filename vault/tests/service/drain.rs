@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bursar_vault::service::Settings;
 use bursar_vault::{Drain, TokenSpec};
+use bursar_wire::v1alpha1::AccessRecord;
 
 use crate::support::broker::served;
 use crate::support::{Bed, Team};
@@ -100,11 +101,19 @@ async fn a_revoked_version_drains_as_its_holders_give_it_back_and_the_receipt_te
         ))
         .await;
         assert_eq!(drain(&bed, &team, &token).await.last_served_time, None);
-        // But for people, who are told once and not again and again.
-        let vault = bed.vault().await;
-        let told = vault.drain_of(&team.tenant, &token.name).await.unwrap();
-        assert_eq!(told.1.last_served_time, complete.last_served_time);
     }
+    // But before it for people, who are told once and not again and again; not of what was
+    // served of a version that lives.
+    bed.store(&team, &revoked(&token), "ANOTHER").await;
+    let granted = first.granted("ana", "github").await;
+    let later = AccessRecord {
+        last_time_ms: 3_000,
+        ..served(&granted, 1)
+    };
+    first.report(vec![later], vec![]).await.unwrap();
+    let vault = bed.vault().await;
+    let told = vault.drain_of(&team.tenant, &token.name).await.unwrap();
+    assert_eq!(told.1.last_served_time, complete.last_served_time);
     replica.stop().await;
 }
 

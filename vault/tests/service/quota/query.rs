@@ -1,13 +1,17 @@
 //! What people are told of how quotas stand.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use bursar_vault::rows::{Enforcement, Subject, Window};
-use bursar_vault::{Person, QuotaFilter, QuotaFilterError};
+use bursar_vault::{DatabaseError, Person, QuotaFilter, QuotaFilterError, VaultError};
 use bursar_wire::people::{QuotaQuery, QuotaUse, QuotaUses, QuotaWindow};
 
 use crate::support::broker::{Broker, served};
 use crate::support::{Bed, Team, quota};
+
+/// No test runs when one of these ends.
+const LONG: Window = Window::Period(NonZeroU32::MAX);
 
 fn person() -> Person {
     Person {
@@ -61,7 +65,6 @@ async fn who_used_and_who_holds_how_much_of_which_quota_is_told() {
     let dora = bed.user(&team, "dora").await;
     bed.token(&team, &dora, "mail").await;
     bed.user(&team, "idle").await;
-    let day = Window::Period(NonZeroU32::new(86_400).unwrap());
     let app = Subject::ServiceAccount("app".parse().unwrap());
     let mut quotas = [
         quota("each", Subject::EachUser, 100),
@@ -69,7 +72,7 @@ async fn who_used_and_who_holds_how_much_of_which_quota_is_told() {
         quota("of-app", app, 1_000),
         quota("of-github", Subject::Token(github.id), 500),
     ];
-    quotas[3].window = day;
+    quotas[3].window = LONG;
     quotas[3].enforcement = Enforcement::Warn;
     let ids: Vec<_> = quotas.iter().map(|quota| quota.id).collect();
     for (number, quota) in (1..).zip(&quotas) {
@@ -120,9 +123,10 @@ async fn who_used_and_who_holds_how_much_of_which_quota_is_told() {
     assert!(!found.more && !found.damaged);
     let of_github = &found.quotas[4];
     assert_eq!(of_github.enforcement, "Warn");
-    let period_seconds = 86_400;
+    let period_seconds = u32::MAX.into();
     assert_eq!(of_github.window, QuotaWindow::Period { period_seconds });
-    assert_eq!(of_github.resets_time.unwrap().as_second() % 86_400, 0);
+    let resets = of_github.resets_time.unwrap();
+    assert_eq!(resets.as_second(), i64::from(u32::MAX));
     assert_eq!(found.quotas[0].enforcement, "Enforce");
     assert_eq!(found.quotas[0].window, QuotaWindow::Lifetime);
     assert_eq!(found.quotas[0].resets_time, None);
@@ -193,21 +197,21 @@ async fn what_was_granted_in_the_window_before_is_not_held_in_this_one() {
     let bed = Bed::new("quota_query_window").await;
     let replica = bed.replica().await;
     let (team, ana, _) = bed.team_with_token().await;
-    let mut daily = quota("daily", Subject::User(ana.uid), 100);
-    daily.window = Window::Period(NonZeroU32::new(86_400).unwrap());
+    let mut daily = quota("limit", Subject::User(ana.uid), 100);
+    daily.window = LONG;
     bed.apply_quota(&team, &daily).await;
     let mut broker = bed.broker(&replica, &team, "app").await;
     let units = u64::from(broker.granted("ana", "github").await.units);
     let found = asked(&bed, &team, QuotaQuery::default()).await;
-    let told = [("daily", "user/ana", "ana", [units, units, 100 - units])];
+    let told = [("limit", "user/ana", "ana", [units, units, 100 - units])];
     assert_eq!(lines(&found), told);
-    // A day passes.
+    // A period passes.
     for table in ["quota_window", "allowance_charge"] {
         bed.tamper(&format!("update {table} set window_no = window_no - 1"))
             .await;
     }
     let found = asked(&bed, &team, QuotaQuery::default()).await;
-    assert_eq!(lines(&found), [("daily", "user/ana", "ana", [0, 0, 100])]);
+    assert_eq!(lines(&found), [("limit", "user/ana", "ana", [0, 0, 100])]);
     replica.stop().await;
 }
 
@@ -296,6 +300,8 @@ async fn a_list_of_quotas_that_somebody_changed_is_told_of() {
     bed.tamper("update quota_set set epoch = epoch + 1").await;
     let found = asked(&bed, &team, QuotaQuery::default()).await;
     assert!(found.damaged);
+    // What can be believed by itself is told.
+    assert_eq!(lines(&found), [("each", "each user", "", [0, 0, 9])]);
     let noticed = "select count(*) from integrity_failure where table_name = 'quota_set'";
     assert_eq!(bed.count(noticed).await, 1);
 }
@@ -321,6 +327,47 @@ async fn a_quota_that_somebody_changed_is_told_of_and_not_believed() {
     );
     let noticed = "select count(*) from integrity_failure where table_name = 'quota'";
     assert_eq!(bed.count(noticed).await, 1);
+}
+
+#[tokio::test]
+async fn many_statements_that_take_too_long_together_are_given_up_and_nothing_is_on_record() {
+    let bed = Bed::new("quota_query_long").await;
+    let replica = bed.replica().await;
+    let (team, _, _) = bed.team_with_token().await;
+    let (mut ids, mut longest) = (Vec::new(), u32::MAX);
+    for number in 0..8 {
+        let mut each = quota(&format!("each-{number}"), Subject::EachUser, 100);
+        each.window = Window::Period(NonZeroU32::new(longest).unwrap());
+        longest -= 1;
+        ids.push(each.id);
+        bed.apply_quota_of(&team, &each, &ids).await;
+    }
+    let mut broker = bed.broker(&replica, &team, "app").await;
+    read(&mut broker, "ana", "github").await;
+    for statement in [
+        "alter table quota_window rename to quickly",
+        "create view quota_window as select * from quickly where pg_sleep(0.3) is not null",
+        "grant select on quota_window to public",
+    ] {
+        bed.tamper(statement).await;
+    }
+    let vault = bed.vault_with_query_limit(Duration::from_secs(1)).await;
+    let filter = QuotaFilter::try_from(QuotaQuery::default()).unwrap();
+    let told = vault.query_quotas(&team.tenant, &filter, &person()).await;
+    let Err(VaultError::Database(error)) = told else {
+        panic!("it was answered");
+    };
+    assert!(matches!(error, DatabaseError::TookTooLong), "{error}");
+    assert!(error.took_too_long());
+    let queried = "select count(*) from access_record where outcome = 'Queried'";
+    assert_eq!(bed.count(queried).await, 0);
+    // The next one is answered.
+    bed.tamper("drop view quota_window").await;
+    bed.tamper("alter table quickly rename to quota_window")
+        .await;
+    let told = vault.query_quotas(&team.tenant, &filter, &person()).await;
+    assert_eq!(told.unwrap().quotas.len(), 8);
+    replica.stop().await;
 }
 
 #[tokio::test]

@@ -84,6 +84,19 @@ impl Bed {
         open(&self.database.runtime_url, self.lease).await
     }
 
+    /// One that gives a query up sooner than in a cluster.
+    pub(crate) async fn vault_with_query_limit(&self, query_limit: Duration) -> Vault {
+        let config = VaultConfig {
+            query_limit,
+            ..config(
+                &self.database.runtime_url,
+                self.lease,
+                Arc::new(SystemClock),
+            )
+        };
+        Vault::open(config).await.unwrap()
+    }
+
     /// The next leader's controllers, whose connections `shut_out` does not end.
     pub(crate) async fn controllers_elsewhere(&self) -> Controllers {
         next_leader(&open(&self.database.superuser_url, self.lease).await).await
@@ -353,8 +366,12 @@ async fn try_open_at(
     lease: Duration,
     clock: Arc<dyn Clock>,
 ) -> Result<Vault, OpenError> {
+    Vault::open(config(url, lease, clock)).await
+}
+
+fn config(url: &str, lease: Duration, clock: Arc<dyn Clock>) -> VaultConfig {
     let root = RootKey::from_bytes(RootKeyVersion::FIRST, &[7; 32]).unwrap();
-    Vault::open(VaultConfig {
+    VaultConfig {
         database_url: url.to_owned(),
         insecure_database: false,
         max_connections: CONNECTIONS,
@@ -364,8 +381,7 @@ async fn try_open_at(
         clock,
         lease,
         query_limit: QUERY_LIMIT,
-    })
-    .await
+    }
 }
 
 /// A quota for all time on accesses, enforced.
